@@ -1,0 +1,1 @@
+"""Does. Everything with a file, a socket, a clock or a GPU."""

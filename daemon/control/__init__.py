@@ -1,0 +1,1 @@
+"""Control: the API server on a Unix socket, and its client dreamctl."""

@@ -1,0 +1,1 @@
+"""Experiments answer the seven questions; one file each."""

@@ -1,0 +1,1 @@
+"""Intake reads conversation logs as they grow."""

@@ -1,0 +1,1 @@
+"""Probes measure a model: behaviour rates, general skill, code by execution, parity."""

@@ -1,0 +1,1 @@
+"""The store: one class on SQLAlchemy; the URL picks SQLite or PostgreSQL."""

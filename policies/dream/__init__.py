@@ -1,0 +1,1 @@
+"""Policies of the dream station, one small policy a file."""

@@ -1,0 +1,1 @@
+"""Policies of the grade station, one small policy a file."""

@@ -1,0 +1,1 @@
+"""Policies of the guard station, one small policy a file."""

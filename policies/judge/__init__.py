@@ -1,0 +1,1 @@
+"""Policies of the judge station, one small policy a file."""

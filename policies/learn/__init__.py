@@ -1,0 +1,1 @@
+"""Policies of the learn station, one small policy a file."""

@@ -1,0 +1,1 @@
+"""Policies of the listen station, one small policy a file."""

@@ -1,0 +1,1 @@
+"""Statistics the policies stand on, one small file each."""
