@@ -1,0 +1,59 @@
+"""One exception tree. A class's docstring says what went wrong; the message says what to do about it."""
+
+from __future__ import annotations
+
+
+class DreamloopError(Exception):
+    """Something a person can mend. `str(error)` names the file, the key or the thing, and the remedy."""
+
+    exit_code = 1
+
+
+class ConfigError(DreamloopError):
+    """The configuration is not valid."""
+
+    exit_code = 2
+
+
+class BehaviorError(DreamloopError):
+    """A behaviour's file is missing, unreadable or incomplete."""
+
+    exit_code = 2
+
+
+class ModelMissing(DreamloopError):
+    """The model folder is not there or is not a model."""
+
+    exit_code = 3
+
+
+class AdapterError(DreamloopError):
+    """An adapter cannot be saved, found or loaded."""
+
+    exit_code = 3
+
+
+class AlreadyRunning(DreamloopError):
+    """Another daemon owns this state folder."""
+
+    exit_code = 4
+
+
+class StoreError(DreamloopError):
+    """The store cannot be opened or migrated."""
+
+    exit_code = 5
+
+
+class GraphError(DreamloopError):
+    """The memory graph cannot be read."""
+
+    exit_code = 6
+
+
+class Cancelled(DreamloopError):
+    """The job was cancelled at a checkpoint."""
+
+
+class WorkerDied(DreamloopError):
+    """The worker process ended while it had a job."""
