@@ -1,1 +1,4 @@
 """Control: the API server on a Unix socket, and its client dreamctl."""
+
+SOCKET_NAME = "control.sock"  # in the state folder
+REPORT_NAME = "report.json"  # likewise: the last report, for when no daemon runs

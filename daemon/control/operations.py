@@ -1,0 +1,82 @@
+"""What the control socket may ask of the daemon: a protocol of plain, JSON-able dicts, so that any loop can serve it.
+
+Every method is called on the event loop's own thread (the one writer's), so an implementation needs no locks, and has
+to be quick: anything slow belongs in a job. What a person can mend is raised as `daemon.errors.DreamloopError`; the
+socket answers it with a 4xx and `{"error": message}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Literal, Protocol, get_args
+
+RunStage = Literal["listen", "dream", "grade", "learn", "judge", "guard", "cycle"]
+RUN_STAGES: tuple[RunStage, ...] = get_args(RunStage)
+
+
+class Operations(Protocol):
+    """The daemon as its operator sees it."""
+
+    def status(self) -> dict[str, Any]:
+        """What is going on now. Every key may be missing except `pid` and `state`.
+
+        - `pid`, `state` ("running" | "paused" | "waiting" | "stopping"), `version`, `since` (epoch s), `paused`
+        - `cycle`: {"id", "stage" (None between cycles), "stages", "why"}
+        - `jobs`: [{"id", "kind", "lane", "done", "total", "note", "seconds"}], the running ones first
+        - `serving`: {"adapter" (None is the base), "since"}
+        - `behaviors`: {name: {"failures", "n", "rate", "low", "high", "source"}}; `base` (a rate) and `history`
+          (rates, oldest first) are shown when present
+        - `last_verdict`: {"adapter", "decision", "reasons"}; `alarms`: [{"channel", "behavior", "e_value",
+          "threshold", "adapter", "at"}]; `problems`: [str]
+        - `turns`, `dreams`, `examples`, `adapters`: counts; `next`: {"what", "when" (epoch s)}; `metrics`: url
+        """
+        ...
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """Every adapter, oldest first: {"id", "parent", "state", "verdict", "reasons", "cycle", "at", "loss"}."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """The report on sealed probes, as in STATE/report.json."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The effective configuration: {section: {key: value}}."""
+        ...
+
+    def pause(self) -> None:
+        """Hold heavy work at its next checkpoint; listening goes on. Pausing twice is harmless."""
+        ...
+
+    def resume(self) -> None:
+        """Go on after a pause; harmless when nothing is paused."""
+        ...
+
+    def run(self, stage: str) -> dict[str, Any]:
+        """Ask for one stage (or a whole "cycle") now: {"cycle", "queued": [stage], "note"}."""
+        ...
+
+    def promote(self, adapter: str) -> dict[str, Any]:
+        """Serve this adapter although the gate did not say so: {"serving", "before"}. The id is complete."""
+        ...
+
+    def rollback(self, adapter: str | None) -> dict[str, Any]:
+        """Take the serving adapter (or `adapter`) back and serve its parent: {"serving", "before"}."""
+        ...
+
+    async def chat(self, conversation: str | None, text: str) -> dict[str, Any]:
+        """The serving adapter's answer: {"conversation", "answer", "adapter"}. None starts a conversation."""
+        ...
+
+    def subscribe(self) -> AsyncIterator[dict[str, Any]]:
+        """Events from now on, until the iterator is closed: see `daemon.control.feed.Feed`, which implements this.
+
+        Each has "event" and "at" (epoch s) and, by event:
+
+        - "progress": job, kind, done, total, note; "job": job, kind, state, seconds?, error?
+        - "cycle": cycle, state ("started" | "done" | ...), why?; "stage": cycle, stage, state, note?
+        - "verdict": adapter, decision, reasons; "alarm": channel, behavior, e_value, threshold, adapter
+        - "serving": adapter, why?; "dream": text, behavior, band, temperature
+        - "traffic": user, assistant, adapter, source; "log": level, message
+        """
+        ...
