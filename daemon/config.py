@@ -32,7 +32,9 @@ class DaemonSection(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(default=9464, ge=0, le=65535, description="0 picks a free port; it is in `dreamctl status`")
+    metrics_port: int = Field(
+        default=9464, ge=0, le=65535, description="0 picks a free port; it is in `dreamctl status`"
+    )
 
 
 class StoreSection(Section):
@@ -257,7 +259,9 @@ def _line(where: list[str], text: str) -> int | None:
             section = match.group(1)
             if section == where[0] and len(where) == 1:
                 return number
-        elif (match := re.match(r"^([\w\-]+)\s*=", stripped)) and [*section.split("."), match.group(1)] == where[: len(section.split(".")) + 1]:
+        elif (match := re.match(r"^([\w\-]+)\s*=", stripped)) and [*section.split("."), match.group(1)] == where[
+            : len(section.split(".")) + 1
+        ]:
             return number
     return None
 
@@ -269,8 +273,12 @@ def _check(config: Config) -> None:
         raise ConfigError(f'{config.file}: `schedule.window` = {window!r}: write "always", "idle" or "HH:MM-HH:MM"')
     both = set(config.behaviors.train) & set(config.behaviors.guard)
     if both:
-        raise ConfigError(f"{config.file}: `behaviors.guard` names {sorted(both)}, which `behaviors.train` names too; keep one")
+        raise ConfigError(
+            f"{config.file}: `behaviors.guard` names {sorted(both)}, which `behaviors.train` names too; keep one"
+        )
     if not config.behaviors.train:
         raise ConfigError(f"{config.file}: `behaviors.train` is empty; name at least one behaviour")
     if config.learn.minimum > config.learn.maximum:
-        raise ConfigError(f"{config.file}: `learn.minimum` is larger than `learn.maximum`; lower it to {config.learn.maximum}")
+        raise ConfigError(
+            f"{config.file}: `learn.minimum` is larger than `learn.maximum`; lower it to {config.learn.maximum}"
+        )

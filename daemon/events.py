@@ -34,8 +34,12 @@ class Job:
 
     @classmethod
     def make(cls, kind: str, *, lane: Lane, cycle: int, key: object = "", **payload: Any) -> Job:
-        """A job whose id is the hash of what makes it unique, so that planning twice queues it once."""
-        return cls(id=content_id("job", kind, cycle, key), kind=kind, lane=lane, cycle=cycle, payload=payload)
+        """A job whose id is the hash of what makes it unique, so that planning twice queues it once.
+
+        The payload also carries the cycle, since a runner sees nothing else.
+        """
+        everything = {"cycle": cycle, **payload}
+        return cls(id=content_id("job", kind, cycle, key), kind=kind, lane=lane, cycle=cycle, payload=everything)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,27 +7,43 @@ What they want written, they return. The heavy work is in RUNNERS, functions tha
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from daemon.config import Config
 from daemon.events import Job, JobFinished, Stage
+from graph.memory import Memory
+from graph.surface import Surfacer
 from policies.behaviors import Behavior
+from policies.records import Adapter
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a station wants: `records` to write, `jobs` to run before its stage ends, and orders to the loop.
+class Move:
+    """A step in an adapter's life that a station asks for; see `policies.lifecycle`."""
 
-    `rescan` reads the logs once more before the stage ends.
+    adapter: str
+    after: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a station wants, all of it done in one transaction.
+
+    `records` are written, `jobs` queued (the stage lasts until they have finished), `moves` applied in order, `facts`
+    remembered; `rescan` reads the logs once more before the stage ends; `happenings` are told to whoever watches.
     """
 
     records: tuple[Any, ...] = ()
     jobs: tuple[Job, ...] = ()
+    moves: tuple[Move, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
     rescan: bool = False
+    happenings: tuple[Mapping[str, Any], ...] = ()
 
 
 NOTHING = Plan()
@@ -39,10 +55,20 @@ class Reads(Protocol):
     def get(self, record: type[T], id: str) -> T | None: ...
 
     def find(
-        self, record: type[T], *, order_by: str = "at", descending: bool = False, limit: int | None = None, **equals: Any
+        self,
+        record: type[T],
+        *,
+        order_by: str = "at",
+        descending: bool = False,
+        limit: int | None = None,
+        **equals: Any,
     ) -> list[T]: ...
 
     def count(self, record: type[Any], **equals: Any) -> int: ...
+
+    def adapter_states(self) -> dict[str, str]: ...
+
+    def fact(self, key: str, default: Any = None) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +81,8 @@ class View:
     cycle: int
     serving: str | None
     behaviors: dict[str, Behavior]
-    memory: Any  # graph.memory.Memory; typed loosely so that stations can be tested without a graph
-    scratch: dict[str, Any] = field(default_factory=dict)
+    memory: Memory
+    surfacer: Surfacer
 
     def rng(self, *parts: object) -> random.Random:
         """Randomness that depends on the configured seed, the cycle and `parts`, and on nothing else."""
@@ -73,7 +99,7 @@ class Station(Protocol):
         ...
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
-        """A job of this station finished (its records are stored already): what follows?"""
+        """A job of this station finished: what of its records is to be written, and what follows?"""
         ...
 
 
@@ -81,12 +107,5 @@ def folder_of(view: View, adapter: str | None) -> str | None:
     """An adapter's folder as an absolute path for a job's payload; None is the base."""
     if adapter is None:
         return None
-    from policies.records import Adapter
-
     found = view.store.get(Adapter, adapter)
     return str(view.config.state / found.folder) if found else None
-
-
-def newest(records: Sequence[T]) -> T | None:
-    """The last of `records`, which `Reads.find` returns oldest first."""
-    return records[-1] if records else None

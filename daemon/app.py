@@ -1,0 +1,223 @@
+"""The only file that builds things and wires them. Reading it from top to bottom is reading the daemon's start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from daemon import behaviors as behavior_files
+from daemon import report
+from daemon.config import Config
+from daemon.control.feed import Feed
+from daemon.control.server import ControlServer
+from daemon.desk import VERSION, Desk
+from daemon.events import CycleDue, Job, Stop
+from daemon.executors.base import WorkerSpec
+from daemon.executors.process import ProcessExecutor
+from daemon.intake.watcher import LogWatcher
+from daemon.lock import StateLock
+from daemon.loop import Loop
+from daemon.metrics import Metrics
+from daemon.models import adapters
+from daemon.models.loading import check, resolve
+from daemon.schedule import Schedule
+from daemon.stations.base import View, folder_of
+from daemon.stations.dream import Dreaming
+from daemon.stations.grade import Grade
+from daemon.stations.guard import Guard
+from daemon.stations.judge import Judge
+from daemon.stations.learn import Learn, general_file
+from daemon.stations.listen import Listen
+from daemon.store.store import Store
+from graph import memory as graphs
+from graph.surface import Surfacer
+
+log = structlog.get_logger("dreamloop")
+
+
+class App:
+    """One daemon on one state folder. `cycles` ends it after that many full cycles; `placebo` trains on shuffled labels."""
+
+    def __init__(self, config: Config, *, cycles: int | None = None, placebo: bool = False, view: bool = False) -> None:
+        self.config = config
+        self.cycles = cycles
+        self.placebo = placebo
+        self.view = view
+
+    def run(self) -> int:
+        """Run to the end; the exit status. Raises DreamloopError for what a person can mend."""
+        self.config.state.mkdir(parents=True, exist_ok=True)
+        with StateLock(self.config.state):
+            return asyncio.run(self._run())
+
+    async def _run(self) -> int:
+        config = self.config
+        aio = asyncio.get_running_loop()
+
+        # What may be wrong with the configuration is said before anything heavy starts.
+        folder = behavior_files.folder(config.behaviors.folder, config.file.parent)
+        behaviors = behavior_files.load(folder, [*config.behaviors.train, *config.behaviors.guard])
+        model = resolve(config.model.path) if config.model.path == "nano" else config.resolve(config.model.path)
+        check(model)
+        memory = graphs.load(
+            graphs.BUNDLED if config.graph.path == "bundled" else config.resolve(config.graph.path), config.graph.format
+        )
+        surfacer = Surfacer(memory)
+        for problem in memory.problems:
+            log.warning("memory graph", problem=problem)
+        if len(memory) == 0:
+            log.warning("the memory graph is empty: dreams will start from behaviours alone", path=config.graph.path)
+        adapters.sweep(config.state / "adapters")
+        store = Store.open(config.store.url or f"sqlite:///{config.state / 'dreamloop.db'}")
+
+        # What watches: metrics, the feed behind `dreamctl watch`, the terminal.
+        feed = Feed()
+        metrics = Metrics()
+        http, port = metrics.serve(config.daemon.metrics_host, config.daemon.metrics_port)
+
+        def tell(happening: Mapping[str, Any]) -> None:
+            facts = dict(happening)
+            event = facts.pop("event")
+            if facts.get("state") == "serving" and event == "adapter":
+                metrics.serving(facts["adapter"])
+            metrics.observe(event, facts)
+            feed.publish(event, **facts)
+
+        # What works: the loop with its stations, the workers, the watcher, the clockwork.
+        workers = ProcessExecutor(
+            WorkerSpec(
+                backend=config.model.backend,
+                options={"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
+                         "generate_batch": config.model.generate_batch},
+                threads=config.model.threads,
+                behaviors=tuple(folder / f"{name}.toml" for name in behaviors),
+                general=general_file(config, "probes"),
+            ),
+            emit=lambda event: loop.post(event),
+        )  # fmt: skip
+
+        def look(cycle: int) -> View:
+            return View(
+                store=store,
+                config=config,
+                now=time.time(),
+                cycle=cycle,
+                serving=store.serving(),
+                behaviors=behaviors,
+                memory=memory,
+                surfacer=surfacer,
+            )
+
+        watcher = LogWatcher(
+            [config.state / "logs", *map(config.resolve, config.intake.watch)],
+            config.intake.patterns,
+            emit=lambda read: loop.post(read),
+            offsets=store.file_offset,
+            format=config.intake.format,
+            rescan_seconds=config.intake.rescan_seconds,
+            max_line_bytes=config.intake.max_line_bytes,
+        )
+        stations = (Listen(), Dreaming(), Grade(), Learn(placebo=self.placebo), Judge(), Guard())
+        loop = Loop(
+            config=config,
+            store=store,
+            executor=workers,
+            stations={station.name: station for station in stations},
+            watcher=watcher,
+            look=look,
+            tell=tell,
+        )
+        schedule = Schedule(
+            config.schedule,
+            due=lambda why: loop.post(CycleDue(why=why)),
+            rest=lambda resting: aio.call_soon_threadsafe(loop.rest, "window", resting),
+            idle_seconds=lambda: time.time() - loop.last_activity,
+        )
+        loop.on_cycle_end = schedule.again
+        desk = Desk(
+            config=config,
+            store=store,
+            loop=loop,
+            schedule=schedule,
+            feed=feed,
+            behaviors=behaviors,
+            metrics_url=f"http://{config.daemon.metrics_host}:{port}/metrics",
+            problems=lambda: [*watcher.problems(), *memory.problems],
+        )
+        control = ControlServer(config.state / "control.sock", desk, version=VERSION)
+
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            aio.add_signal_handler(signal_number, lambda: loop.post(Stop(why="asked to stop")))
+        terminal: asyncio.Task[None] | None = None
+        try:
+            await loop.start()
+            workers.warm("train")
+            workers.warm("serve")
+            watcher.start()
+            await control.start()
+            if self.view:
+                from daemon.terminal import follow
+
+                terminal = asyncio.create_task(follow(desk.status, feed, config.state))
+            log.info(
+                "ready",
+                pid_socket=str(control.path),
+                metrics=desk.status()["metrics"],
+                serving=store.serving() or "base",
+            )
+            schedule.start()
+            if loop.store.current_cycle() is not None and schedule.continuous:
+                loop.due.clear()  # the interrupted cycle goes on first, and asks for its successor itself
+            await loop.run(until=lambda: self.cycles is not None and loop.finished_cycles >= self.cycles)
+            if self.cycles is not None and loop.stopping is None:
+                schedule.close()
+                await self._seal(loop, store, desk)
+        finally:
+            with contextlib.suppress(Exception):
+                report.save(desk.report(), config.state / "report.json")
+            schedule.close()
+            if terminal is not None:
+                terminal.cancel()
+                await asyncio.gather(terminal, return_exceptions=True)
+            feed.close()
+            await control.stop()
+            watcher.stop()
+            workers.close()
+            http.shutdown()
+            store.close()
+        log.info("stopped", why=loop.stopping or f"{loop.finished_cycles} cycles done")
+        return 0
+
+    async def _seal(self, loop: Loop, store: Store, desk: Desk) -> None:
+        """Measure base and serving adapter on the sealed probes; the read is logged."""
+        view = loop.look(loop.finished_cycles)
+        who = dict.fromkeys([None, store.serving()])
+        log.info("measuring on sealed probes", adapters=[adapter or "base" for adapter in who])
+        done = loop.ask(
+            Job.make(
+                "judge.measure",
+                lane="train",
+                cycle=view.cycle,
+                key="sealed",
+                split=report.SEALED,
+                who=[[adapter, folder_of(view, adapter)] for adapter in who],
+                limit=None,
+                samples=1,
+                temperature=self.config.serve.temperature,
+                max_tokens=self.config.model.max_tokens,
+                seed=self.config.daemon.seed,
+                now=time.time(),
+            )
+        )
+        await loop.run(until=done.done)
+        if loop.stopping is None:
+            finished = done.result()
+            with store.transaction() as tx:
+                tx.sealed_read("daemon", f"report after {loop.finished_cycles} cycles", time.time())
+                tx.add(*finished.result.records)

@@ -1,0 +1,249 @@
+"""The operator's desk: what `dreamctl` may see and do, answered from the loop and the store.
+
+Implements `daemon.control.operations.Operations`. Looking reads; acting posts to the loop or asks it, so that there
+is still one writer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from daemon import report
+from daemon.config import Config
+from daemon.control.feed import Feed
+from daemon.errors import AdapterError, ConfigError, DreamloopError
+from daemon.events import STAGES, CycleDue, Job, Stage
+from daemon.loop import Loop
+from daemon.schedule import Schedule
+from daemon.store.store import Store
+from policies.behaviors import Behavior
+from policies.records import Adapter, Alarm, Dream, Example, Measurement, Turn, Verdict
+from policies.statistics.wilson import wilson
+
+VERSION = "0.1.0"
+CHAT_MESSAGES = 16  # how much of a conversation the model sees
+
+
+class Desk:
+    """Answers for the daemon. Every method runs on the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        loop: Loop,
+        schedule: Schedule,
+        feed: Feed,
+        behaviors: Mapping[str, Behavior],
+        metrics_url: str,
+        problems: Callable[[], list[str]],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._loop = loop
+        self._schedule = schedule
+        self._feed = feed
+        self._behaviors = behaviors
+        self._metrics_url = metrics_url
+        self._problems = problems
+        self._since = time.time()
+        self._talks: dict[str, list[dict[str, str]]] = {}
+
+    # --- looking
+
+    def status(self) -> dict[str, Any]:
+        """One screenful: what is going on, and how well."""
+        cycle = self._store.current_cycle()
+        serving = self._store.serving()
+        paused = sorted(self._loop.paused)
+        verdicts = self._store.find(Verdict, descending=True, limit=1)
+        return {
+            "pid": os.getpid(),
+            "state": "stopping" if self._loop.stopping else "paused" if paused else "running" if cycle else "waiting",
+            "version": VERSION,
+            "since": self._since,
+            "paused": paused,
+            "cycle": {"id": cycle.id, "stage": cycle.stage, "stages": list(cycle.stages), "why": cycle.why} if cycle else None,
+            "jobs": self._jobs(),
+            "serving": {"adapter": serving, "since": self._store.fact("serving_since")},
+            "behaviors": {name: self._rates(name, serving) for name in self._behaviors},
+            "last_verdict": {"adapter": verdicts[0].adapter, "decision": verdicts[0].decision,
+                             "reasons": list(verdicts[0].reasons)} if verdicts else None,
+            "alarms": [
+                {"channel": a.channel, "behavior": a.behavior, "adapter": a.adapter, "e_value": a.e_value,
+                 "threshold": a.threshold, "at": a.at}
+                for a in self._store.find(Alarm, descending=True, limit=3)
+            ],
+            "turns": self._store.count(Turn),
+            "dreams": self._store.count(Dream),
+            "examples": self._store.count(Example),
+            "adapters": self._store.count(Adapter),
+            "problems": self._problems(),
+            "next": self._schedule.next(),
+            "metrics": self._metrics_url,
+        }  # fmt: skip
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        now = self._loop.clock()
+        told = []
+        for job, started in self._loop.running.values():
+            progress = self._loop.progress.get(job.id)
+            told.append(
+                {
+                    "id": job.id,
+                    "kind": job.kind,
+                    "lane": job.lane,
+                    "done": progress.done if progress else 0,
+                    "total": progress.total if progress else 0,
+                    "note": progress.note if progress else "",
+                    "seconds": now - started,
+                }
+            )
+        return told
+
+    def _rates(self, behavior: str, serving: str | None) -> dict[str, Any]:
+        """Failure rate of the serving adapter on rotating probes, beside the base's, and how it went there."""
+        rows = self._store.find(Measurement, probe="behavior", behavior=behavior, kind="target", split="rotating")
+        latest = {row.adapter: row for row in rows}
+        mine = latest.get(serving) or (rows[-1] if rows else None)
+        if mine is None:
+            return {"failures": 0, "n": 0, "rate": None, "low": None, "high": None, "source": "not measured yet"}
+        failed = sum(1 - value for value in mine.values)
+        interval = wilson(round(failed), mine.n)
+        line = [row for row in rows if row.adapter in {*self._lineage(serving), None}]
+        return {
+            "failures": round(failed),
+            "n": mine.n,
+            "rate": failed / mine.n,
+            "low": interval.low,
+            "high": interval.high,
+            "base": 1 - latest[None].value if None in latest else None,
+            "history": [1 - row.value for row in line],
+            "source": "rotating probes",
+        }
+
+    def _lineage(self, adapter: str | None) -> list[str]:
+        line: list[str] = []
+        while adapter is not None and adapter not in line:
+            line.append(adapter)
+            found = self._store.get(Adapter, adapter)
+            adapter = found.parent if found else None
+        return line
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """Every adapter, oldest first."""
+        return report.adapters(self._store)
+
+    def report(self) -> dict[str, Any]:
+        """The report on sealed probes; what was not measured yet is null."""
+        return report.build(self._store, self._behaviors, general_delta=self._config.judge.general_delta)
+
+    def config(self) -> dict[str, Any]:
+        """The effective configuration."""
+        return self._config.model_dump(mode="json")
+
+    def subscribe(self) -> AsyncIterator[dict[str, Any]]:
+        """Events from now on."""
+        return self._feed.subscribe()
+
+    # --- acting
+
+    def pause(self) -> None:
+        """Heavy work rests at its next checkpoint."""
+        self._loop.rest("operator", True)
+
+    def resume(self) -> None:
+        """Heavy work goes on."""
+        self._loop.rest("operator", False)
+
+    def run(self, stage: str) -> dict[str, Any]:
+        """One stage, or a whole cycle, as soon as what is going on has ended."""
+        stages: tuple[Stage, ...] = STAGES if stage == "cycle" else (stage,)  # type: ignore[assignment]
+        self._loop.post(CycleDue(why="operator", stages=stages))
+        cycle = self._store.current_cycle()
+        note = f"after cycle {cycle.id}" if cycle else "now"
+        if self._loop.paused:
+            note += "; paused at present, `dreamctl resume` lets it begin"
+        return {"cycle": cycle.id if cycle else None, "queued": list(stages), "note": note}
+
+    def promote(self, adapter: str) -> dict[str, Any]:
+        """Serve an adapter on the operator's word."""
+        before = self._store.serving()
+        if adapter == before:
+            raise DreamloopError(f"{adapter} is serving already")
+        state = self._store.adapter_state(adapter)
+        if state == "trained":
+            raise AdapterError(f"{adapter} was not judged yet; run `dreamctl run judge` first")
+        self._loop.move(adapter, "serving", "the operator promoted it")
+        return {"serving": adapter, "before": before}
+
+    def rollback(self, adapter: str | None) -> dict[str, Any]:
+        """Take an adapter back; its parent, or the base, serves again."""
+        before = self._store.serving()
+        if before is None:
+            raise DreamloopError("the base model is serving; there is nothing to roll back")
+        if adapter is not None and adapter != before:
+            raise DreamloopError(f"{adapter} is not serving (that is {before}); to serve another one: dreamctl promote")
+        self._loop.roll_back(before, "the operator rolled it back")
+        return {"serving": self._store.serving(), "before": before}
+
+    async def chat(self, conversation: str | None, text: str) -> dict[str, Any]:
+        """The serving adapter's answer; the exchange is appended to a log file in the watched folder."""
+        name = conversation or f"chat-{uuid.uuid4().hex[:12]}"
+        if not name.replace("-", "").isalnum():
+            raise ConfigError(f"{name!r} is no conversation's name: letters, digits and - only")
+        talk = self._talks.setdefault(name, self._remembered(name))
+        serving = self._store.serving()
+        folder = self._store.get(Adapter, serving) if serving else None
+        job = Job.make(
+            "chat.answer",
+            lane="serve",
+            cycle=0,
+            key=uuid.uuid4().hex,
+            messages=[*talk[-CHAT_MESSAGES:], {"role": "user", "content": text}],
+            adapter_folder=str(self._config.state / folder.folder) if folder else None,
+            temperature=self._config.serve.temperature,
+            max_tokens=self._config.model.max_tokens,
+            seed=uuid.uuid4().int % 2**31,
+        )
+        try:
+            done = await self._loop.ask(job)
+        except RuntimeError as error:
+            raise DreamloopError(f"no answer: {error}") from error
+        answer = str(done.result.notes["answer"])
+        said = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+        talk.extend(said)
+        self._log(name, said, serving)
+        return {"conversation": name, "answer": answer, "adapter": serving}
+
+    def _file(self, conversation: str) -> Path:
+        return self._config.state / "logs" / "chat" / f"{conversation}.jsonl"
+
+    def _remembered(self, conversation: str) -> list[dict[str, str]]:
+        """A conversation that began before this daemon did goes on from its log."""
+        try:
+            lines = self._file(conversation).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return [{"role": row["role"], "content": row["content"]} for row in rows]
+
+    def _log(self, conversation: str, said: list[dict[str, str]], adapter: str | None) -> None:
+        file = self._file(conversation)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        at = datetime.now(UTC).isoformat()
+        lines = [
+            json.dumps({"conversation": conversation, **m, "timestamp": at, "model": f"dreamloop:{adapter or 'base'}"},
+                       ensure_ascii=False)
+            for m in said
+        ]  # fmt: skip
+        with file.open("a", encoding="utf-8") as out:
+            out.write("\n".join(lines) + "\n")

@@ -1,0 +1,322 @@
+"""The loop: one inbox, one writer. Everything that happens arrives here as an event; only this file writes.
+
+A cycle walks through its stages. When a stage begins its station plans, and the stage, its records and its jobs are
+written in one transaction; when a job finishes its station absorbs it, and that too is one transaction. The loop can
+therefore be killed anywhere: at the next start running jobs are queued again and the cycle goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from daemon.config import Config
+from daemon.events import STAGES, CycleDue, Event, FileRead, Job, JobFailed, JobFinished, Progress, Stage, Stop
+from daemon.executors.base import Executor
+from daemon.intake.watcher import LogWatcher
+from daemon.stations.base import Plan, Station, View
+from daemon.stations.listen import Listen
+from daemon.store.store import Store, Transaction
+from policies.records import Adapter
+
+log = structlog.get_logger("dreamloop.loop")
+
+ATTEMPTS = 3
+BACKOFF_SECONDS = 2.0
+Watcher = Callable[[Mapping[str, Any]], None]
+
+
+class Loop:
+    """Runs cycles until it is told to stop. `look` makes a View of the world; `tell` reaches whoever watches."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        executor: Executor,
+        stations: Mapping[Stage, Station],
+        watcher: LogWatcher,
+        look: Callable[[int], View],
+        tell: Watcher,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.executor = executor
+        self.stations = stations
+        self.watcher = watcher
+        self.look = look
+        self.tell = tell
+        self.clock = clock
+        self.inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self.progress: dict[str, Progress] = {}
+        self.running: dict[str, tuple[Job, float]] = {}
+        self.due: deque[CycleDue] = deque()
+        self.asks: dict[str, asyncio.Future[JobFinished]] = {}  # jobs somebody waits for (chat): not durable
+        self.waiting: deque[Job] = deque()  # such jobs while their lane is busy
+        self.finished_cycles = 0
+        self.last_activity = clock()
+        self.on_cycle_end: Callable[[], None] = lambda: None
+        self._paused: set[str] = set(store.fact("paused", []))
+        self._aio: asyncio.AbstractEventLoop | None = None
+        self.stopping: str | None = None
+
+    # --- how things reach the inbox
+
+    def post(self, event: Event) -> None:
+        """Put an event into the inbox, from any thread."""
+        if self._aio is None or self._aio.is_closed():
+            return  # a worker's last words after the loop has ended
+        self._aio.call_soon_threadsafe(self.inbox.put_nowait, event)
+
+    def ask(self, job: Job) -> asyncio.Future[JobFinished]:
+        """Run a job that is no part of a cycle, before what is queued. The future raises RuntimeError when it fails."""
+        future: asyncio.Future[JobFinished] = asyncio.get_running_loop().create_future()
+        self.asks[job.id] = future
+        self.waiting.append(job)
+        self._dispatch()
+        return future
+
+    # --- life
+
+    async def start(self) -> None:
+        """Find again what was running when the daemon last ended, and go on with it."""
+        self._aio = asyncio.get_running_loop()
+        with self.store.transaction() as tx:
+            again = tx.requeue_running(self.clock())
+        if again:
+            log.info("resuming", jobs=[job.kind for job in again])
+        self.executor.pause(bool(self._paused))
+        self._advance()
+        self._dispatch()
+
+    async def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Work until Stop arrives or `until()` is true after an event."""
+        while self.stopping is None and not until():
+            self._handle(await self.inbox.get())
+            self._dispatch()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self.progress[event.job] = event
+                self.tell({"event": "progress", "job": event.job, "kind": event.kind, "done": event.done,
+                           "total": event.total, "note": event.note})  # fmt: skip
+            case FileRead():
+                self.last_activity = self.clock()
+                self.hear(event)
+            case JobFinished():
+                self._finished(event)
+            case JobFailed():
+                self._failed(event)
+            case CycleDue():
+                self.due.append(event)
+                self._advance()
+            case Stop():
+                self.stopping = event.why
+
+    # --- listening: light, never waits for heavy work
+
+    def hear(self, read: FileRead) -> None:
+        """Store what was read from a log file together with how far it was read."""
+        station = self.stations["listen"]
+        assert isinstance(station, Listen)
+        cycle = self.store.current_cycle()
+        with self.store.transaction() as tx:
+            tx.file(read.identity, read.path, read.format, read.offset, self.clock())
+            fresh = [m for m in read.messages if self.store.get(type(m), m.id) is None]
+            tx.add(*fresh)
+            plan = station.hear(fresh, self.look(cycle.id if cycle else 0))
+            self._write(tx, plan)
+        self._tell(plan)
+        for reason in read.skipped:
+            log.warning("skipped a line", file=read.path, why=reason)
+
+    # --- cycles and stages
+
+    def _advance(self) -> None:
+        """Begin the next stage, or the next cycle, whenever nothing of the current stage is left to do."""
+        while True:
+            cycle = self.store.current_cycle()
+            if cycle is None:
+                if not self.due:
+                    return
+                due = self.due.popleft()
+                with self.store.transaction() as tx:
+                    number = tx.open_cycle(due.why, due.stages, self.clock())
+                log.info("cycle begins", cycle=number, why=due.why)
+                self.tell({"event": "cycle", "cycle": number, "state": "started", "why": due.why, "stages": due.stages})
+                continue
+            if any(job.state in ("queued", "running") for job in self.store.jobs(cycle=cycle.id)):
+                return
+            stages = list(cycle.stages)
+            after = stages.index(cycle.stage) + 1 if cycle.stage else 0
+            if after == len(stages):
+                self._close(cycle.id, "done")
+                continue
+            self._begin(cycle.id, stages[after])
+
+    def _begin(self, cycle: int, stage: Stage) -> None:
+        with self.store.transaction() as tx:
+            tx.set_stage(cycle, stage, self.clock())
+            plan = self.stations[stage].plan(self.look(cycle))
+            self._write(tx, plan)
+        self.tell({"event": "stage", "cycle": cycle, "stage": stage, "state": "started"})
+        log.info("stage", cycle=cycle, stage=stage, jobs=len(plan.jobs))
+        self._after(plan)
+
+    def _close(self, cycle: int, state: str, why: str = "") -> None:
+        with self.store.transaction() as tx:
+            tx.close_cycle(cycle, state, self.clock())
+        closed = self.store.cycle(cycle)
+        if state == "done" and closed is not None and tuple(closed.stages) == STAGES:
+            self.finished_cycles += 1
+        log.info("cycle ends", cycle=cycle, state=state, why=why)
+        self.tell({"event": "cycle", "cycle": cycle, "state": state, "why": why})
+        self.on_cycle_end()
+
+    # --- jobs
+
+    def _dispatch(self) -> None:
+        """Give each free lane its next job: what a person waits for first, then the oldest that is due."""
+        for job in list(self.waiting):
+            if not self.executor.busy(job.lane):
+                self.waiting.remove(job)
+                self.executor.submit(job)
+        cycle = self.store.current_cycle()
+        if cycle is None or self._paused:
+            return
+        now = self.clock()
+        for row in self.store.jobs(cycle=cycle.id, state="queued"):
+            if row.not_before > now:
+                self._wake(row.not_before - now)
+            elif not self.executor.busy(row.job.lane):
+                with self.store.transaction() as tx:
+                    tx.start(row.job.id, now)
+                self.running[row.job.id] = (row.job, now)
+                self.executor.submit(row.job)
+
+    def _wake(self, seconds: float) -> None:
+        if self._aio is not None:
+            self._aio.call_later(seconds + 0.01, self._dispatch)
+
+    def _finished(self, event: JobFinished) -> None:
+        job = event.job
+        if (future := self.asks.pop(job.id, None)) is not None:
+            if not future.done():
+                future.set_result(event)
+            return
+        self._forget(job.id)
+        row = self.store.job(job.id)
+        if row is None or row.state != "running":
+            return  # cancelled meanwhile: its result is not wanted
+        with self.store.transaction() as tx:
+            tx.finish(job.id, self.clock(), dict(event.result.notes))
+            plan = self._station(job).absorb(event, self.look(job.cycle))
+            self._write(tx, plan)
+        self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": "done", "seconds": event.seconds})
+        self._after(plan)
+        self._advance()
+
+    def _failed(self, event: JobFailed) -> None:
+        job = event.job
+        if (future := self.asks.pop(job.id, None)) is not None:
+            if not future.done():
+                future.set_exception(RuntimeError(event.error))
+            return
+        self._forget(job.id)
+        row = self.store.job(job.id)
+        if row is None or row.state != "running":
+            return
+        again = event.retryable and not event.cancelled and row.attempts < ATTEMPTS
+        now = self.clock()
+        with self.store.transaction() as tx:
+            if event.cancelled:
+                tx.cancel(job.id, now)
+            else:
+                tx.fail(job.id, now, event.error, now + BACKOFF_SECONDS * 2**row.attempts if again else None)
+        log.error("job failed", kind=job.kind, error=event.error, attempt=row.attempts, again=again)
+        state = "retrying" if again else "failed"
+        self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": state, "error": event.error})
+        if not again:
+            for other in self.store.jobs(cycle=job.cycle, state=("queued", "running")):
+                self.executor.cancel(other.job.id)
+                with self.store.transaction() as tx:
+                    tx.cancel(other.job.id, now)
+            self._close(job.cycle, "failed", event.error)
+            self._advance()
+
+    def _station(self, job: Job) -> Station:
+        """The station a job belongs to: "traffic.simulate" is part of listening, the others carry their station's name."""
+        prefix = job.kind.split(".")[0]
+        return self.stations["listen" if prefix == "traffic" else prefix]  # type: ignore[index]
+
+    def _forget(self, job: str) -> None:
+        self.progress.pop(job, None)
+        self.running.pop(job, None)
+
+    # --- writing
+
+    def _write(self, tx: Transaction, plan: Plan) -> None:
+        tx.add(*plan.records)
+        for job in plan.jobs:
+            tx.enqueue(job)
+        for move in plan.moves:
+            tx.transition(move.adapter, move.after, move.why, self.clock())
+        for key, value in plan.facts.items():
+            tx.set_fact(key, value)
+
+    def _after(self, plan: Plan) -> None:
+        if plan.rescan:
+            for read in self.watcher.scan():
+                self.hear(read)
+        self._tell(plan)
+
+    def _tell(self, plan: Plan) -> None:
+        for happening in plan.happenings:
+            self.tell(happening)
+        for move in plan.moves:
+            log.info("adapter", adapter=move.adapter, becomes=move.after, why=move.why)
+            self.tell({"event": "adapter", "adapter": move.adapter, "state": move.after, "why": move.why})
+
+    # --- pause and resume
+
+    @property
+    def paused(self) -> set[str]:
+        """Why heavy work rests: "operator", "window"; empty when it does not."""
+        return set(self._paused)
+
+    def rest(self, reason: str, resting: bool) -> None:
+        """Pause or resume heavy work for a reason; it goes on when no reason is left. Survives a restart."""
+        before = set(self._paused)
+        (self._paused.add if resting else self._paused.discard)(reason)
+        if self._paused == before:
+            return
+        with self.store.transaction() as tx:
+            tx.set_fact("paused", sorted(self._paused & {"operator"}))
+        self.executor.pause(bool(self._paused))
+        self.tell({"event": "paused", "reasons": sorted(self._paused)})
+        self._dispatch()
+
+    def move(self, adapter: str, after: str, why: str) -> None:
+        """An operator's promotion or rollback: one transaction, recorded with its reason."""
+        with self.store.transaction() as tx:
+            tx.transition(adapter, after, why, self.clock())
+        log.info("adapter", adapter=adapter, becomes=after, why=why)
+        self.tell({"event": "adapter", "adapter": adapter, "state": after, "why": why})
+
+    def roll_back(self, adapter: str, why: str) -> None:
+        """Take the serving adapter back; its parent, if it has one, serves again. One transaction."""
+        parent = self.store.get(Adapter, adapter)
+        with self.store.transaction() as tx:
+            tx.transition(adapter, "rolled_back", why, self.clock())
+            if parent is not None and parent.parent is not None:
+                tx.transition(parent.parent, "serving", f"its child {adapter} was rolled back", self.clock())
+        log.warning("rolled back", adapter=adapter, serving=parent.parent if parent else None, why=why)
+        self.tell({"event": "adapter", "adapter": adapter, "state": "rolled_back", "why": why})

@@ -1,0 +1,139 @@
+"""Grade: predict each dream's difficulty *before* any answer, then let the serving adapter answer k times.
+
+The prediction is written in the transaction that queues the answering job, so no answer can precede it. The answers
+are judged by the behaviour's judge, which is never the adapter that answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+from daemon.events import Job, JobFinished, Result, Stage
+from daemon.executors.base import Context
+from daemon.judges.base import load as load_judge
+from daemon.models.base import Sampling
+from daemon.stations.base import NOTHING, Plan, View, folder_of
+from policies.grade.logistic import Graded, fit
+from policies.records import ChatMessage, Difficulty, Dream, Outcome, content_id
+
+HISTORY = 2_000  # graded dreams the classifier is fitted on, at most
+
+
+class Grade:
+    """The grading station."""
+
+    name: ClassVar[Stage] = "grade"
+
+    def plan(self, view: View) -> Plan:
+        """Predict, then have the dreams answered."""
+        dreams = view.store.find(Dream, cycle=view.cycle)
+        if not dreams:
+            return NOTHING
+        classifier = fit(history(view))
+        predictions = tuple(
+            Difficulty(
+                id=content_id("difficulty", dream.id),
+                dream=dream.id,
+                predicted=classifier.predict(dream.text, dream.behavior, dream.band),
+                classifier=classifier.name,
+                at=view.now,
+            )
+            for dream in dreams
+        )
+        job = Job.make(
+            "grade.answer",
+            lane="train",
+            cycle=view.cycle,
+            dreams=[{"id": d.id, "behavior": d.behavior, "text": d.text} for d in dreams],
+            judges={name: behavior.judge for name, behavior in view.behaviors.items()},
+            answers=view.config.grade.answers,
+            temperature=view.config.serve.temperature,
+            max_tokens=view.config.model.max_tokens,
+            seed=view.rng("grade").randrange(2**31),
+            adapter=view.serving,
+            adapter_folder=folder_of(view, view.serving),
+            now=view.now,
+        )
+        return Plan(records=predictions, jobs=(job,))
+
+    def absorb(self, done: JobFinished, view: View) -> Plan:
+        """Store the outcomes and say how the dreams' difficulty compares with the prediction."""
+        outcomes: list[Outcome] = list(done.result.records)
+        dreams = {dream.id: dream for dream in view.store.find(Dream, cycle=view.cycle)}
+        predicted = {d.dream: d.predicted for d in view.store.find(Difficulty, dream=list(dreams))}
+        read = [o for o in outcomes if o.passed is not None]
+        return Plan(
+            records=tuple(outcomes),
+            happenings=(
+                {
+                    "event": "graded",
+                    "answers": len(outcomes),
+                    "unreadable": len(outcomes) - len(read),
+                    "predicted": list(predicted.values()),
+                    "predicted_failure": sum(predicted.values()) / max(1, len(predicted)),
+                    "failure": sum(not o.passed for o in read) / max(1, len(read)),
+                    "results": [
+                        [*key, count]
+                        for key, count in Counter(
+                            (dreams[o.dream].behavior, dreams[o.dream].band, _word(o.passed)) for o in outcomes
+                        ).items()
+                    ],
+                },
+            ),
+        )
+
+
+def history(view: View) -> list[Graded]:
+    """What the classifier learns from: dreams of earlier cycles with their failures."""
+    failures: dict[str, list[int]] = {}
+    for outcome in view.store.find(Outcome, descending=True, limit=8 * HISTORY):
+        if outcome.passed is not None:
+            row = failures.setdefault(outcome.dream, [0, 0])
+            row[0] += not outcome.passed
+            row[1] += 1
+    dreams = view.store.find(Dream, descending=True, limit=HISTORY)
+    return [
+        Graded(text=d.text, behavior=d.behavior, band=d.band, failures=failures[d.id][0], n=failures[d.id][1])
+        for d in reversed(dreams)
+        if d.id in failures
+    ]
+
+
+def _word(passed: bool | None) -> str:
+    return {True: "passed", False: "failed", None: "unreadable"}[passed]
+
+
+def answer(payload: dict[str, Any], context: Context) -> Result:
+    """Answer each dream k times with the serving adapter and judge the answers."""
+    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    judges = {behavior: load_judge(name) for behavior, name in payload["judges"].items()}
+    asked = [dream for dream in payload["dreams"] for _ in range(payload["answers"])]
+    answers = context.model.generate(
+        [[ChatMessage(role="user", content=dream["text"])] for dream in asked],
+        Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
+        lambda done, total: context.checkpoint(done, total, "answering dreams"),
+    )
+    outcomes = []
+    for number, (dream, text) in enumerate(zip(asked, answers, strict=True)):
+        attempt = number % payload["answers"]
+        judge = judges[dream["behavior"]]
+        judgement = judge.judge(dream["behavior"], dream["text"], text)
+        outcomes.append(
+            Outcome(
+                id=content_id("outcome", dream["id"], payload["adapter"], payload["seed"], attempt),
+                dream=dream["id"],
+                adapter=payload["adapter"],
+                attempt=attempt,
+                answer=text,
+                passed=judgement.passed,
+                reason=judgement.reason,
+                judge=judge.name,
+                at=payload["now"],
+            )
+        )
+    return Result(records=tuple(outcomes))
+
+
+RUNNERS = {"grade.answer": answer}
