@@ -1,0 +1,65 @@
+"""Find and load a base model by name. Never reaches a model hub; imports torch only inside the backend's own module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from daemon.errors import ConfigError, ModelMissing
+from daemon.models.base import Model
+
+
+def load(backend: str, **options: Any) -> Model:
+    """Load a model with the backend `daemon.models.<backend>`, whose `load(**options)` is called.
+
+    Raises ConfigError for a backend that does not exist, ModelMissing for a folder that is not a model.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    name = f"daemon.models.{backend}"
+    if not backend.isidentifier() or importlib.util.find_spec(name) is None:
+        raise ConfigError(
+            f'`model.backend` = "{backend}": there is no daemon/models/{backend}.py; the usual one is "hf"'
+        )
+    module = importlib.import_module(name)
+    if not hasattr(module, "load"):
+        raise ConfigError(f'`model.backend` = "{backend}": {name} loads no models; the usual one is "hf"')
+    return cast(Model, module.load(**options))
+
+
+def resolve(path: str | Path) -> Path:
+    """The folder of a model: "nano" is the one in the package, anything else is a folder.
+
+    Raises ModelMissing naming what is missing.
+    """
+    if str(path) == "nano":
+        if importlib.util.find_spec("daemon.models.nano") is None:
+            raise ModelMissing('model "nano": the package daemon.models.nano is missing; reinstall dreamloop')
+        folder = Path(importlib.import_module("daemon.models.nano").WEIGHTS)
+    else:
+        folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ModelMissing(f'{folder}: there is no such model folder; set `model.path` to one, or to "nano"')
+    for needed in ("config.json", "tokenizer.json"):
+        if not (folder / needed).is_file():
+            raise ModelMissing(f"{folder}: has no {needed}, so it is not a model that transformers can load")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelMissing(
+            f"{folder}: has no *.safetensors weights; pickled weights are not accepted, convert them first"
+        )
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 over the names and contents of the weights and the tokenizer: the same base always has the same one."""
+    digest = hashlib.sha256()
+    for path in [*sorted(folder.glob("*.safetensors")), folder / "tokenizer.json"]:
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
