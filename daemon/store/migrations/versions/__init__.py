@@ -1,0 +1,1 @@
+"""The revisions, one file each: r<revision>_<what>.py."""
