@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rapidfuzz import fuzz, process
-
 from policies.records import Dream
-
-_WORD = re.compile(r"\w+")
+from policies.statistics.similarity import nearest, normal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +15,6 @@ class Sifted:
 
     kept: tuple[Dream, ...]
     dropped: tuple[tuple[Dream, str], ...]
-
-
-def normal(text: str) -> str:
-    """The words of a text, lower case, one space apart: what "the same text" means here.
-
-    >>> normal("Use  grep, please!")
-    'use grep please'
-    """
-    return " ".join(_WORD.findall(text.lower()))
 
 
 def sift(
@@ -57,11 +44,11 @@ def sift(
             reason = "empty" if not words else f"only {words} word"
         elif words > longest:
             reason = f"{words} words, more than {longest}"
-        elif text in held_out or _close(text, held_list, near):
+        elif text in held_out or nearest(text, held_list, near) is not None:
             reason = "leak: it is a held-out probe, or nearly so"
         elif text in known:
             reason = "it was dreamed before"
-        elif _close(text, known_list, near):
+        elif nearest(text, known_list, near) is not None:
             reason = "near-duplicate of an earlier dream"
         else:
             reason = ""
@@ -72,7 +59,3 @@ def sift(
             known.add(text)
             known_list.append(text)
     return Sifted(kept=tuple(kept), dropped=tuple(dropped))
-
-
-def _close(text: str, others: Sequence[str], near: float) -> bool:
-    return process.extractOne(text, others, scorer=fuzz.ratio, score_cutoff=near) is not None
