@@ -21,9 +21,13 @@ SCALARS = (str, int, float, bool)
 LARGEST = 2**63
 
 
-@functools.cache
 def hints(record: Any) -> dict[str, Any]:
     """Field name -> resolved type hint, in the order of the fields."""
+    return _hints(record)
+
+
+@functools.cache
+def _hints(record: Any) -> dict[str, Any]:
     resolved = typing.get_type_hints(record)
     return {field.name: resolved[field.name] for field in dataclasses.fields(record)}
 

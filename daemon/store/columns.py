@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Dialect, Double, Text
@@ -75,10 +76,11 @@ class Real(TypeDecorator[float]):
     impl = Double
     cache_ok = True
 
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        return "nan" if dialect.name == "sqlite" and math.isnan(value) else float(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[float | None], Any]:
+        # not process_bind_param: Double's own processor would run after it and turn the text into a float again
+        if dialect.name == "sqlite":
+            return lambda value: None if value is None else "nan" if math.isnan(value) else float(value)
+        return lambda value: None if value is None else float(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> float | None:
         return None if value is None else float(value)

@@ -248,7 +248,8 @@ class Transaction(Reads):
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
         """Insert what is not there yet (by id, else by primary key); how many were new. Other violations raise."""
         statement = self._dialect_insert(table).on_conflict_do_nothing(index_elements=_identity(table))
-        return self._connection.execute(statement, list(rows)).rowcount
+        statement = statement.inline()  # no generated keys are asked for: fetching them loses the row count
+        return self._connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True}).rowcount
 
     def _upsert(self, table: Table, row: Mapping[str, Any]) -> None:
         key = _identity(table)
