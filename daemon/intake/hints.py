@@ -75,6 +75,10 @@ class Hints(FileSystemEventHandler):
             self._quit.set()
             self._condition.notify()
 
+    def rest(self, seconds: float) -> bool:
+        """Wait this long or until stopped; whether it was stopped."""
+        return self._quit.wait(seconds)
+
     def wait(self, seconds: float, settle: float) -> Noted | None:
         """What was noted, after the burst settled; everything when `seconds` pass in silence; None to stop."""
         with self._condition:

@@ -28,6 +28,8 @@ from daemon.intake.reader import Limits, read_new
 ROTATED = re.compile(r"(\.\d{1,3}|[-.]\d{4}-?\d{2}-?\d{2}(-?\d+)?|\.old|\.bak)$")
 ITSELF = Path("log-watcher")  # stands for the watcher in the list of problems
 UNWATCHED = "*"  # stands for a folder's file system events in the list of problems
+AHEAD_CHARACTERS = 8_000_000  # emitted at most before the store must have it: bounds an inbox
+CATCH_UP_SECONDS = 0.1
 SETTLE_SECONDS = 0.05  # events come in bursts: one look answers all of a burst
 Seen = tuple[int, int, int, int]  # device, inode, size, modification time in ns
 
@@ -36,7 +38,7 @@ class LogWatcher:
     """Reads new log lines in `folders` (and below) from files whose name matches one of `patterns`.
 
     `emit` gets every FileRead from the watcher's thread, in order per file; `offsets` gives the stored offset of an
-    identity (0 if unknown) and is asked once per identity and run: from then on the watcher remembers what it emitted.
+    identity (0 if unknown), also from that thread; from the first answer on the watcher remembers what it emitted.
     `report` is told every problem once, when it appears. Folders inside `create_below` are made when missing.
     """
 
@@ -64,6 +66,7 @@ class LogWatcher:
         self._report = report
         self._lock = threading.RLock()  # guards everything below; held while emitting, so that order is kept
         self._emitted: dict[str, int] = {}
+        self._unconfirmed: dict[str, Path] = {}  # emitted since the last scan; the store may not have it yet
         self._seen: dict[Path, Seen] = {}
         self._problems: dict[Path, str] = {}
         self._watches: dict[Path, tuple[int, ObservedWatch]] = {}
@@ -86,30 +89,21 @@ class LogWatcher:
         if thread is not None:
             thread.join()
 
-    def flush(self) -> int:
-        """Read everything that is new now and emit it, in the caller's thread; how many FileReads there were.
+    def scan(self) -> Iterator[FileRead]:
+        """Read everything the store does not have yet and yield it *instead of* emitting it: the caller handles it.
 
-        Safe beside the watcher's own thread: when it returns, all that stood in the files has been emitted.
+        Safe beside the watcher's own thread. What the thread emitted since the last scan may still wait in an inbox,
+        so those files are read from their stored offsets once more: the caller gets every file's lines in order, and
+        what then comes out of the inbox brings nothing new. The thread waits while this is iterated over.
         """
         with self._lock:
-            count = 0
+            for identity, path in self._unconfirmed.items():
+                self._emitted.pop(identity, None)
+                self._seen.pop(path, None)
+            self._unconfirmed.clear()
             for read in self._read(self._all_files()):
-                self._emit(read)
-                self._done(read)
-                count += 1
-            return count
-
-    def scan(self) -> list[FileRead]:
-        """Read everything that is new now and return it *instead of* emitting it: the caller handles it.
-
-        Where the thread is running too, what it emitted earlier comes first: prefer `flush`.
-        """
-        with self._lock:
-            reads: list[FileRead] = []
-            for read in self._read(self._all_files()):
-                self._done(read)
-                reads.append(read)
-            return reads
+                yield read  # when the caller fails, the file is read from here again
+                self._emitted[read.identity] = read.offset
 
     def forget(self, identity: str) -> None:
         """The store could not keep a FileRead of this file: read it again from its stored offset."""
@@ -129,12 +123,16 @@ class LogWatcher:
         try:
             self._hints.everything()
             while (noted := self._hints.wait(self._rescan_seconds, SETTLE_SECONDS)) is not None:
+                behind = False
                 with self._lock:
                     try:
-                        self._answer(noted)
+                        behind = self._answer(noted)
                         self._problems.pop(ITSELF, None)
                     except Exception as error:  # whatever emit or offsets raise must not end the watch
                         self._trouble(ITSELF, f"the log watcher: {error}; it tries again at the next rescan")
+                if behind:
+                    self._let_the_store_catch_up()
+                    self._hints.everything()
         finally:
             with self._lock:
                 observer, self._observer = self._observer, None
@@ -143,16 +141,30 @@ class LogWatcher:
                 observer.stop()
                 observer.join()
 
-    def _answer(self, noted: Noted) -> None:
-        """Look where the events point, and emit what is new."""
+    def _answer(self, noted: Noted) -> bool:
+        """Look where the events point, and emit what is new; whether there is more than the store can take at once."""
+        emitted = 0
         if noted.all:
             self._watch_folders()
         paths = self._all_files() if noted.all else [path for path in noted.paths if self._matches(path)]
         for read in self._read(paths):
             self._emit(read)
-            self._done(read)
-            if self._hints.stopped:
-                break
+            self._emitted[read.identity] = read.offset
+            self._unconfirmed[read.identity] = Path(read.path)
+            emitted += sum(len(message.text) for message in read.messages)
+            if self._hints.stopped or emitted > AHEAD_CHARACTERS:
+                return True
+        return False
+
+    def _let_the_store_catch_up(self) -> None:
+        """Wait, without the lock, until what was emitted is stored; not for ever, since reading twice is harmless."""
+        for _ in range(max(1, round(self._rescan_seconds / CATCH_UP_SECONDS))):
+            with self._lock:
+                waiting = list(self._unconfirmed)
+                if all(self._offsets(identity) >= self._emitted.get(identity, 0) for identity in waiting):
+                    return
+            if self._hints.rest(CATCH_UP_SECONDS):
+                return
 
     def _watch_folders(self) -> None:
         """Let the system tell about every folder that is there; without that, rescanning alone finds everything."""
@@ -251,9 +263,6 @@ class LogWatcher:
 
     def _offset(self, identity: str) -> int:
         return self._emitted[identity] if identity in self._emitted else self._offsets(identity)
-
-    def _done(self, read: FileRead) -> None:
-        self._emitted[read.identity] = read.offset
 
     def _trouble(self, path: Path, why: str) -> None:
         if self._problems.get(path) != why:
