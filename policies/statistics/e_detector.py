@@ -95,7 +95,9 @@ class EDetector:
 
 
 def fuse(detectors: Iterable[EDetector]) -> float:
-    """The average of several detectors' values: again an e-detector, whatever their dependence (0.0 of none).
+    """The average of several detectors' values, 0.0 of none: again an e-detector, whatever their dependence.
+
+    Detectors that step together keep the guarantee of one; otherwise time counts as their mean number of steps.
 
     >>> fuse([EDetector(0.5, 10.0), EDetector(0.5, 10.0)])
     0.0
