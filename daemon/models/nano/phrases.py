@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.models.nano.dice import Dice
-from daemon.models.nano.world import ALL_MEANS, DOMAINS, GROUP_OF, OBJECTS, Scenario, completions, fill, held_out
+from daemon.models.nano.world import ALL_MEANS, DOMAINS, GROUP_OF, OBJECTS, Scenario, completions, fill, others
 
 # The first sentence gives little away: two of four openings are shared by every kind of answer.
 SHARED = ("ok.", "right.")
@@ -69,12 +69,9 @@ NEUTRAL = ("{o} is new.", "the user often talks about {o}.", "{m} is on the shel
 
 
 def alternatives(scenario: Scenario) -> tuple[str, ...]:
-    """Other means that could do it. Combinations kept for evaluation are never named."""
-    verb, thing = scenario.verb, scenario.object
-    if verb not in GROUP_OF:
-        return ()
-    fitting = [m for m in GROUP_OF[verb].means if m != scenario.means]
-    return tuple(m for m in fitting if not held_out(verb, thing, m)) or tuple(fitting)
+    """Other means that could do it; any that fit where all are kept for evaluation."""
+    free = others(scenario.verb, scenario.object, scenario.means)
+    return free or tuple(m for m in GROUP_OF[scenario.verb or ""].means if m != scenario.means)
 
 
 def act(dice: Dice, scenario: Scenario, *, first: tuple[str, ...] = ACT_FIRST, guess: str | None = None) -> str:

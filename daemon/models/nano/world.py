@@ -197,7 +197,14 @@ def clear(domain: str, split: Split) -> tuple[Triple, ...]:
     triples = [
         (v, o, m) for g in GROUPS if g.domain == domain for v in g.verbs for o in OBJECTS[domain] for m in g.means
     ]
-    return tuple(t for t in triples if held_out(*t) == (split == "eval"))
+    if split == "eval":
+        return tuple(t for t in triples if held_out(*t))
+    return tuple(t for t in triples if not held_out(*t) and others(*t))  # there is something to suggest instead
+
+
+def others(verb: str | None, thing: str | None, means: str | None) -> tuple[str, ...]:
+    """Other means that could do it. Combinations kept for evaluation are never named."""
+    return tuple(m for m in GROUP_OF[verb or ""].means if m != means and not held_out(verb, thing, m))
 
 
 @cache
