@@ -215,7 +215,7 @@ def _check_continues(stored: adapters.Stored, recipe: Recipe, targets: Sequence[
     if have != want:
         raise AdapterError(
             f"{stored.folder}: has rank {have[0]}, alpha {have[1]} and targets {have[2]}; the recipe asks for {want}. "
-            "Set `learn.rank`, `learn.alpha` and `learn.targets` back, or start again from the base with a new state folder"
+            "Set `learn.rank`, `learn.alpha` and `learn.targets` back, or start again with a new state folder"
         )
 
 
@@ -237,6 +237,7 @@ def load(
     Raises ModelMissing or ConfigError.
     """
     folder = loading.resolve(path)
+    loading.check(folder)
     if dtype not in _DTYPES:
         raise ConfigError(f'`model.dtype` = "{dtype}"; accepted: {", ".join(_DTYPES)}')
     if device.startswith("cuda") and not torch.cuda.is_available():

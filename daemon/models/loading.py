@@ -33,16 +33,16 @@ def load(backend: str, **options: Any) -> Model:
 
 
 def resolve(path: str | Path) -> Path:
-    """The folder of a model: "nano" is the one in the package, anything else is a folder.
-
-    Raises ModelMissing naming what is missing.
-    """
+    """The folder of a model: "nano" is the one in the package, anything else is a folder. `check` says if it is one."""
     if str(path) == "nano":
         if importlib.util.find_spec("daemon.models.nano") is None:
             raise ModelMissing('model "nano": the package daemon.models.nano is missing; reinstall dreamloop')
-        folder = Path(importlib.import_module("daemon.models.nano").WEIGHTS)
-    else:
-        folder = Path(path).expanduser()
+        return Path(importlib.import_module("daemon.models.nano").WEIGHTS)
+    return Path(path).expanduser()
+
+
+def check(folder: Path) -> None:
+    """Is this folder a model? Imports nothing heavy. Raises ModelMissing naming the folder and what is missing."""
     if not folder.is_dir():
         raise ModelMissing(f'{folder}: there is no such model folder; set `model.path` to one, or to "nano"')
     for needed in ("config.json", "tokenizer.json"):
@@ -52,7 +52,6 @@ def resolve(path: str | Path) -> Path:
         raise ModelMissing(
             f"{folder}: has no *.safetensors weights; pickled weights are not accepted, convert them first"
         )
-    return folder
 
 
 def fingerprint(folder: Path) -> str:
