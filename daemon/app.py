@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import structlog
 
@@ -17,32 +15,37 @@ from daemon.config import Config
 from daemon.control.feed import Feed
 from daemon.control.server import ControlServer
 from daemon.desk import VERSION, Desk
-from daemon.events import CycleDue, Job, Stop
+from daemon.events import CycleDue, Stop
 from daemon.executors.base import WorkerSpec
 from daemon.executors.process import ProcessExecutor
 from daemon.intake.watcher import LogWatcher
 from daemon.lock import StateLock
 from daemon.loop import Loop
-from daemon.metrics import Metrics
+from daemon.metrics import Metrics, stop_serving
 from daemon.models import adapters
 from daemon.models.loading import check, resolve
 from daemon.schedule import Schedule
-from daemon.stations.base import View, folder_of
+from daemon.stations.base import View
 from daemon.stations.dream import Dreaming
 from daemon.stations.grade import Grade
 from daemon.stations.guard import Guard
-from daemon.stations.judge import Judge
+from daemon.stations.judge import Judge, measuring
 from daemon.stations.learn import Learn, general_file
 from daemon.stations.listen import Listen
 from daemon.store.store import Store
+from daemon.telling import Telling
 from graph import memory as graphs
 from graph.surface import Surfacer
+from policies.records import Dream
 
 log = structlog.get_logger("dreamloop")
 
 
 class App:
-    """One daemon on one state folder. `cycles` ends it after that many full cycles; `placebo` trains on shuffled labels."""
+    """One daemon on one state folder.
+
+    `cycles` ends it after that many full cycles, `placebo` trains on shuffled labels, `view` draws the live view.
+    """
 
     def __init__(self, config: Config, *, cycles: int | None = None, placebo: bool = False, view: bool = False) -> None:
         self.config = config
@@ -78,16 +81,10 @@ class App:
 
         # What watches: metrics, the feed behind `dreamctl watch`, the terminal.
         feed = Feed()
-        metrics = Metrics()
+        metrics = Metrics(dream_of=lambda id: store.get(Dream, id))
         http, port = metrics.serve(config.daemon.metrics_host, config.daemon.metrics_port)
 
-        def tell(happening: Mapping[str, Any]) -> None:
-            facts = dict(happening)
-            event = facts.pop("event")
-            if facts.get("state") == "serving" and event == "adapter":
-                metrics.serving(facts["adapter"])
-            metrics.observe(event, facts)
-            feed.publish(event, **facts)
+        tell = Telling(metrics, feed)
 
         # What works: the loop with its stations, the workers, the watcher, the clockwork.
         workers = ProcessExecutor(
@@ -132,11 +129,12 @@ class App:
             watcher=watcher,
             look=look,
             tell=tell,
+            stored=tell.stored,
         )
         schedule = Schedule(
             config.schedule,
             due=lambda why: loop.post(CycleDue(why=why)),
-            rest=lambda resting: aio.call_soon_threadsafe(loop.rest, "window", resting),
+            rest=lambda resting: loop.call(loop.rest, "window", resting),
             idle_seconds=lambda: time.time() - loop.last_activity,
         )
         loop.on_cycle_end = schedule.again
@@ -189,7 +187,7 @@ class App:
             await control.stop()
             watcher.stop()
             workers.close()
-            http.shutdown()
+            stop_serving(http)
             store.close()
         log.info("stopped", why=loop.stopping or f"{loop.finished_cycles} cycles done")
         return 0
@@ -199,22 +197,7 @@ class App:
         view = loop.look(loop.finished_cycles)
         who = dict.fromkeys([None, store.serving()])
         log.info("measuring on sealed probes", adapters=[adapter or "base" for adapter in who])
-        done = loop.ask(
-            Job.make(
-                "judge.measure",
-                lane="train",
-                cycle=view.cycle,
-                key="sealed",
-                split=report.SEALED,
-                who=[[adapter, folder_of(view, adapter)] for adapter in who],
-                limit=None,
-                samples=1,
-                temperature=self.config.serve.temperature,
-                max_tokens=self.config.model.max_tokens,
-                seed=self.config.daemon.seed,
-                now=time.time(),
-            )
-        )
+        done = loop.ask(measuring(view, who, split=report.SEALED, key=time.time()))
         await loop.run(until=done.done)
         if loop.stopping is None:
             finished = done.result()

@@ -139,6 +139,7 @@ class LearnSection(Section):
     dream_share: float = Field(default=0.6, ge=0, le=1)
     general_share: float = Field(default=0.25, ge=0, le=1)
     counter_share: float = Field(default=0.25, ge=0, le=1)
+    replay_share: float = Field(default=0.25, ge=0, le=1, description="earlier examples, per fresh one")
     source_quota: float = Field(default=0.25, gt=0, le=1, description="largest share of a batch from one conversation")
     guided_answers: int = Field(default=4, ge=1)
     general_examples: str = "bundled"
@@ -149,7 +150,8 @@ class JudgeSection(Section):
 
     policy: str = "gate"
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    probes: int = Field(default=240, ge=20, description="rotating target probes per behaviour")
+    probes: int = Field(default=240, ge=20, description="rotating target probes per behaviour, counter probes half")
+    samples: int = Field(default=2, ge=1, description="answers per probe")
     general_probes: str = "bundled"
     general_delta: float = Field(default=0.05, gt=0, lt=1)
     canaries: int = Field(default=100, ge=0)
@@ -162,7 +164,7 @@ class GuardSection(Section):
 
     policy: str = "watch"
     channels: list[Literal["graph", "signal", "probe"]] = ["graph", "signal", "probe"]
-    arl: float = Field(default=1000.0, gt=1, description="average run length to a false alarm, in observations")
+    arl: float = Field(default=100_000.0, gt=1, description="observations to a false alarm, on average at least")
     probes: int = Field(default=60, ge=1)
     rollback: bool = True
 

@@ -71,7 +71,7 @@ class Desk:
             "version": VERSION,
             "since": self._since,
             "paused": paused,
-            "cycle": {"id": cycle.id, "stage": cycle.stage, "stages": list(cycle.stages), "why": cycle.why} if cycle else None,
+            "cycle": cycle and {"id": cycle.id, "stage": cycle.stage, "stages": list(cycle.stages), "why": cycle.why},
             "jobs": self._jobs(),
             "serving": {"adapter": serving, "since": self._store.fact("serving_since")},
             "behaviors": {name: self._rates(name, serving) for name in self._behaviors},
@@ -192,8 +192,7 @@ class Desk:
             raise DreamloopError("the base model is serving; there is nothing to roll back")
         if adapter is not None and adapter != before:
             raise DreamloopError(f"{adapter} is not serving (that is {before}); to serve another one: dreamctl promote")
-        self._loop.roll_back(before, "the operator rolled it back")
-        return {"serving": self._store.serving(), "before": before}
+        return {"serving": self._loop.roll_back("the operator rolled it back"), "before": before}
 
     async def chat(self, conversation: str | None, text: str) -> dict[str, Any]:
         """The serving adapter's answer; the exchange is appended to a log file in the watched folder."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -21,8 +21,8 @@ from daemon.executors.base import Executor
 from daemon.intake.watcher import LogWatcher
 from daemon.stations.base import Plan, Station, View
 from daemon.stations.listen import Listen
-from daemon.store.store import Store, Transaction
-from policies.records import Adapter
+from daemon.store.store import Store
+from daemon.store.transaction import Transaction
 
 log = structlog.get_logger("dreamloop.loop")
 
@@ -32,7 +32,8 @@ Watcher = Callable[[Mapping[str, Any]], None]
 
 
 class Loop:
-    """Runs cycles until it is told to stop. `look` makes a View of the world; `tell` reaches whoever watches."""
+    """Runs cycles until it is told to stop. `look` makes a View of the world; `tell` and
+    `stored` reach whoever watches: what happened, and which records are new."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Loop:
         watcher: LogWatcher,
         look: Callable[[int], View],
         tell: Watcher,
+        stored: Callable[[Sequence[object]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
@@ -53,6 +55,7 @@ class Loop:
         self.watcher = watcher
         self.look = look
         self.tell = tell
+        self.stored = stored
         self.clock = clock
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
         self.progress: dict[str, Progress] = {}
@@ -71,9 +74,12 @@ class Loop:
 
     def post(self, event: Event) -> None:
         """Put an event into the inbox, from any thread."""
-        if self._aio is None or self._aio.is_closed():
-            return  # a worker's last words after the loop has ended
-        self._aio.call_soon_threadsafe(self.inbox.put_nowait, event)
+        self.call(self.inbox.put_nowait, event)  # after the loop has ended nobody wants a worker's last words
+
+    def call(self, act: Callable[..., None], *arguments: object) -> None:
+        """Do something on the loop's thread, from any thread."""
+        if self._aio is not None and not self._aio.is_closed():
+            self._aio.call_soon_threadsafe(act, *arguments)
 
     def ask(self, job: Job) -> asyncio.Future[JobFinished]:
         """Run a job that is no part of a cycle, before what is queued. The future raises RuntimeError when it fails."""
@@ -155,8 +161,10 @@ class Loop:
                 continue
             if any(job.state in ("queued", "running") for job in self.store.jobs(cycle=cycle.id)):
                 return
-            stages = list(cycle.stages)
-            after = stages.index(cycle.stage) + 1 if cycle.stage else 0
+            stages = [stage for stage in STAGES if stage in cycle.stages]
+            after = sum(STAGES.index(stage) <= STAGES.index(cycle.stage) for stage in stages) if cycle.stage else 0
+            if after:
+                self.tell({"event": "stage", "cycle": cycle.id, "stage": stages[after - 1], "state": "done"})
             if after == len(stages):
                 self._close(cycle.id, "done")
                 continue
@@ -173,7 +181,8 @@ class Loop:
 
     def _close(self, cycle: int, state: str, why: str = "") -> None:
         with self.store.transaction() as tx:
-            tx.close_cycle(cycle, state, self.clock())
+            for job in tx.close_cycle(cycle, state, self.clock()):
+                self.executor.cancel(job)
         closed = self.store.cycle(cycle)
         if state == "done" and closed is not None and tuple(closed.stages) == STAGES:
             self.finished_cycles += 1
@@ -193,8 +202,11 @@ class Loop:
         if cycle is None or self._paused:
             return
         now = self.clock()
-        for row in self.store.jobs(cycle=cycle.id, state="queued"):
-            if row.not_before > now:
+        queued = self.store.jobs(cycle=cycle.id, state="queued")
+        for lane in ("train", "serve"):
+            self.tell({"event": "queue", "lane": lane, "waiting": sum(row.job.lane == lane for row in queued)})
+        for row in queued:
+            if row.not_before is not None and row.not_before > now:
                 self._wake(row.not_before - now)
             elif not self.executor.busy(row.job.lane):
                 with self.store.transaction() as tx:
@@ -243,17 +255,14 @@ class Loop:
                 tx.fail(job.id, now, event.error, now + BACKOFF_SECONDS * 2**row.attempts if again else None)
         log.error("job failed", kind=job.kind, error=event.error, attempt=row.attempts, again=again)
         state = "retrying" if again else "failed"
-        self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": state, "error": event.error})
+        self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": state, "error": event.error,
+                   "seconds": event.seconds})  # fmt: skip
         if not again:
-            for other in self.store.jobs(cycle=job.cycle, state=("queued", "running")):
-                self.executor.cancel(other.job.id)
-                with self.store.transaction() as tx:
-                    tx.cancel(other.job.id, now)
             self._close(job.cycle, "failed", event.error)
             self._advance()
 
     def _station(self, job: Job) -> Station:
-        """The station a job belongs to: "traffic.simulate" is part of listening, the others carry their station's name."""
+        """The station a job belongs to: traffic is part of listening, the others carry their station's name."""
         prefix = job.kind.split(".")[0]
         return self.stations["listen" if prefix == "traffic" else prefix]  # type: ignore[index]
 
@@ -264,13 +273,22 @@ class Loop:
     # --- writing
 
     def _write(self, tx: Transaction, plan: Plan) -> None:
-        tx.add(*plan.records)
+        fresh = [record for record in plan.records if tx.get(type(record), record.id) is None]
+        tx.add(*fresh)
+        self.stored(fresh)
         for job in plan.jobs:
             tx.enqueue(job)
         for move in plan.moves:
-            tx.transition(move.adapter, move.after, move.why, self.clock())
+            self._step(tx, move.adapter, move.after, move.why)
         for key, value in plan.facts.items():
             tx.set_fact(key, value)
+        if plan.roll_back:
+            self._undo(tx, plan.roll_back)
+
+    def _step(self, tx: Transaction, adapter: str, after: str, why: str) -> None:
+        tx.transition(adapter, after, why, self.clock())
+        if after == "serving":
+            tx.set_fact("serving_since", self.clock())
 
     def _after(self, plan: Plan) -> None:
         if plan.rescan:
@@ -282,8 +300,14 @@ class Loop:
         for happening in plan.happenings:
             self.tell(happening)
         for move in plan.moves:
-            log.info("adapter", adapter=move.adapter, becomes=move.after, why=move.why)
-            self.tell({"event": "adapter", "adapter": move.adapter, "state": move.after, "why": move.why})
+            self._moved(move.adapter, move.after, move.why)
+        if plan.roll_back:
+            self._rolled_back(plan.roll_back)
+
+    def _moved(self, adapter: str, after: str, why: str) -> None:
+        log.info("adapter", adapter=adapter, becomes=after, why=why)
+        if after == "serving":
+            self.tell({"event": "serving", "adapter": adapter, "why": why})
 
     # --- pause and resume
 
@@ -307,16 +331,21 @@ class Loop:
     def move(self, adapter: str, after: str, why: str) -> None:
         """An operator's promotion or rollback: one transaction, recorded with its reason."""
         with self.store.transaction() as tx:
-            tx.transition(adapter, after, why, self.clock())
-        log.info("adapter", adapter=adapter, becomes=after, why=why)
-        self.tell({"event": "adapter", "adapter": adapter, "state": after, "why": why})
+            self._step(tx, adapter, after, why)
+        self._moved(adapter, after, why)
 
-    def roll_back(self, adapter: str, why: str) -> None:
-        """Take the serving adapter back; its parent, if it has one, serves again. One transaction."""
-        parent = self.store.get(Adapter, adapter)
+    def roll_back(self, why: str) -> str | None:
+        """Undo the serving adapter's promotion: its parent serves again (None: the base). One transaction."""
         with self.store.transaction() as tx:
-            tx.transition(adapter, "rolled_back", why, self.clock())
-            if parent is not None and parent.parent is not None:
-                tx.transition(parent.parent, "serving", f"its child {adapter} was rolled back", self.clock())
-        log.warning("rolled back", adapter=adapter, serving=parent.parent if parent else None, why=why)
-        self.tell({"event": "adapter", "adapter": adapter, "state": "rolled_back", "why": why})
+            after = self._undo(tx, why)
+        self._rolled_back(why)
+        return after
+
+    def _undo(self, tx: Transaction, why: str) -> str | None:
+        tx.set_fact("serving_since", self.clock())
+        return tx.roll_back(why, self.clock())
+
+    def _rolled_back(self, why: str) -> None:
+        serving = self.store.serving()
+        log.warning("rolled back", serving=serving or "base", why=why)
+        self.tell({"event": "serving", "adapter": serving, "why": f"rolled back: {why}"})

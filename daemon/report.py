@@ -22,11 +22,10 @@ def build(store: Store, behaviors: Mapping[str, Behavior], *, general_delta: flo
     serving = store.serving()
     sides = {"base": None, "serving": serving}
     cycles = store.cycles()
-    ended = [cycle.finished for cycle in cycles if cycle.finished]
     return {
         "serving": serving,
         "cycles": sum(cycle.state == "done" for cycle in cycles),
-        "seconds": round(max(ended) - min(cycle.started for cycle in cycles), 1) if ended else 0.0,
+        "seconds": round(sum((c.finished or c.started) - c.started for c in cycles), 1),
         "behaviors": {name: _behavior(store, behavior, sides) for name, behavior in behaviors.items()},
         "general": _general(store, sides, general_delta),
         "adapters": adapters(store),
@@ -64,12 +63,25 @@ def _behavior(store: Store, behavior: Behavior, sides: Mapping[str, str | None])
 
 
 def _general(store: Store, sides: Mapping[str, str | None], delta: float) -> dict[str, Any]:
-    measured = {side: _latest(store, adapter, probe="general") for side, adapter in sides.items()}
+    """All families together, and each by itself under "families"."""
+    measured = {side: _families(store, adapter) for side, adapter in sides.items()}
     told: dict[str, Any] = {}
-    for side, measurement in measured.items():
-        told[side] = failures(measurement.values) if measurement is not None else None
-    told["change"] = change(measured["base"], measured["serving"], delta)
+    for side, families in measured.items():
+        told[side] = None
+        if families:
+            told[side] = failures(value for m in families.values() for value in m.values)
+            told[side]["families"] = {family: failures(m.values) for family, m in sorted(families.items())}
+    pooled = {
+        side: {item: v for m in families.values() for item, v in zip(m.items, m.values, strict=True)}
+        for side, families in measured.items()
+    }
+    told["change"] = _paired(pooled["base"], pooled["serving"], delta)
     return told
+
+
+def _families(store: Store, adapter: str | None) -> dict[str, Measurement]:
+    """The newest sealed measurement of each family (its name is the measurement's kind)."""
+    return {m.kind: m for m in store.find(Measurement, split=SEALED, adapter=adapter, probe="general")}
 
 
 def failures(values: Iterable[float]) -> dict[str, Any]:
@@ -90,18 +102,23 @@ def change(before: Measurement | None, after: Measurement | None, delta: float) 
     """Paired change of the pass rate (positive is better) and whether it is non-inferior at `delta`."""
     if before is None or after is None:
         return None
-    was = dict(zip(before.items, before.values, strict=True))
-    pairs = [(was[item], value) for item, value in zip(after.items, after.values, strict=True) if item in was]
-    if not pairs:
+    return _paired(
+        dict(zip(before.items, before.values, strict=True)), dict(zip(after.items, after.values, strict=True)), delta
+    )
+
+
+def _paired(before: Mapping[str, float], after: Mapping[str, float], delta: float) -> dict[str, Any] | None:
+    shared = [item for item in before if item in after]
+    if not shared:
         return None
-    result = noninferiority([b for b, _ in pairs], [a for _, a in pairs], delta=delta)
+    result = noninferiority([before[item] for item in shared], [after[item] for item in shared], delta=delta)
     return {
         "pass_rate_change": round(result.change.value, 4),
         "low": round(result.change.low, 4),
         "high": round(result.change.high, 4),
         "standing": result.standing,
         "delta": delta,
-        "n": len(pairs),
+        "n": len(shared),
     }
 
 

@@ -35,13 +35,15 @@ class Plan:
     """What a station wants, all of it done in one transaction.
 
     `records` are written, `jobs` queued (the stage lasts until they have finished), `moves` applied in order, `facts`
-    remembered; `rescan` reads the logs once more before the stage ends; `happenings` are told to whoever watches.
+    remembered; `roll_back`, when it gives a reason, undoes the serving adapter's promotion; `rescan` reads the logs
+    once more before the stage ends; `happenings` are told to whoever watches.
     """
 
     records: tuple[Any, ...] = ()
     jobs: tuple[Job, ...] = ()
     moves: tuple[Move, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    roll_back: str = ""
     rescan: bool = False
     happenings: tuple[Mapping[str, Any], ...] = ()
 

@@ -22,9 +22,9 @@ from daemon.judges.base import load as load_judge
 from daemon.models.base import Sampling, TrainingExample
 from daemon.probes import parity
 from daemon.stations.base import Plan, View, folder_of
-from policies.learn.compose import Settings, compose
+from policies.learn.compose import ComposeSettings, compose
 from policies.learn.placebo import shuffle_labels
-from policies.learn.quarantine import reason_to_refuse
+from policies.learn.quarantine import inspect
 from policies.records import (
     Adapter,
     Batch,
@@ -32,7 +32,6 @@ from policies.records import (
     Dream,
     Example,
     Outcome,
-    Quarantine,
     Recipe,
     Signal,
     Turn,
@@ -83,21 +82,22 @@ class Learn:
                 facts={f"parity/{adapter.id}": done.result.notes["parity"]},
                 happenings=(told,),
             )
-        held_out = {probe.prompt for behavior in view.behaviors.values() for probe in behavior.probes}
-        sound: list[Example] = []
-        refused: list[Quarantine] = []
-        for example in done.result.records:
-            reason = reason_to_refuse(example, held_out=held_out)
-            if reason is None:
-                sound.append(example)
-            else:
-                refused.append(
-                    Quarantine(id=content_id("quarantine", example.id), source=example.id, reason=reason, at=view.now)
-                )
-        told = {"event": "distilled", "asked": done.result.notes["asked"], "kept": len(sound), "refused": len(refused),
-                "unreadable": done.result.notes["unreadable"]}  # fmt: skip
-        plan = self._update(view, tuple(sound))
-        return replace(plan, records=(*sound, *refused, *plan.records), happenings=(told, *plan.happenings))
+        probes = [probe.prompt for behavior in view.behaviors.values() for probe in behavior.probes]
+        known = [f"{e.prompt[-1].content}\n{e.target}" for e in view.store.find(Example, origin=["turn", "dream"])]
+        inspected = inspect(done.result.records, probes=probes, known=known)
+        told = {
+            "event": "distilled",
+            "asked": done.result.notes["asked"],
+            "kept": len(inspected.kept),
+            "quarantined": dict(Counter(q.reason for q in inspected.quarantined)),
+            "unreadable": done.result.notes["unreadable"],
+        }
+        plan = self._update(view, inspected.kept)
+        return replace(
+            plan,
+            records=(*inspected.kept, *inspected.quarantined, *plan.records),
+            happenings=(told, *plan.happenings),
+        )
 
     # --- what failed
 
@@ -138,24 +138,26 @@ class Learn:
         known = {e.id: e for e in view.store.find(Example, origin=["turn", "dream"])} | {e.id: e for e in new}
         fresh = [e for e in known.values() if e.id not in learned and tried[e.id] < CHANCES]
         if len(fresh) < config.minimum:
-            told = {"event": "waiting", "why": f"{len(fresh)} fresh examples, learn.minimum is {config.minimum}"}
-            return Plan(happenings=(told,))
+            waiting = {"event": "waiting", "why": f"{len(fresh)} fresh examples, learn.minimum is {config.minimum}"}
+            return Plan(happenings=(waiting,))
         rng = view.rng("learn")
-        chosen, left_out = compose(
-            fresh=fresh,
-            replay=[e for e in known.values() if e.id in learned],
-            general=general_examples(view.config, view.now),
-            counter=counter_examples(view),
-            settings=Settings(
+        composed = compose(
+            fresh,
+            [e for e in known.values() if e.id in learned],
+            general_examples(view.config, view.now),
+            counter_examples(view),
+            ComposeSettings(
                 maximum=config.maximum,
                 dream_share=config.dream_share,
                 general_share=config.general_share,
                 counter_share=config.counter_share,
+                replay_share=config.replay_share,
                 source_quota=config.source_quota,
             ),
-            conversation={t.id: t.conversation for t in view.store.find(Turn, id=[e.source for e in fresh])},
-            rng=rng,
+            rng,
+            conversations={t.id: t.conversation for t in view.store.find(Turn, id=[e.source for e in fresh])},
         )
+        chosen = composed.examples
         batch = Batch(
             id=content_id("batch", view.cycle, view.serving, [e.id for e in chosen], self.placebo),
             examples=tuple(e.id for e in chosen),
@@ -193,10 +195,10 @@ class Learn:
             parity=parity.fixed_pairs(view.behaviors.values()),
             now=view.now,
         )
-        told = {
+        told: dict[str, Any] = {
             "event": "batch",
-            "examples": dict(Counter(e.origin for e in chosen)),
-            "left_out": dict(Counter(left_out.values())),
+            "examples": dict(composed.counts),
+            "left_out": list(composed.left_out),
         }
         stored = tuple(e for e in chosen if e.origin in ("general", "counter"))
         return Plan(records=(*stored, batch), jobs=(job,), happenings=(told,))
@@ -259,32 +261,29 @@ def general_file(config: Config, kind: Literal["examples", "probes"]) -> Path:
 
 def counter_examples(view: View) -> list[Example]:
     """Scenarios in which the trained behaviour would be wrong, and what guarded behaviours look like done well."""
-    found = []
-    for name, behavior in view.behaviors.items():
-        trained = name in view.config.behaviors.train
-        for pair in behavior.pairs:
-            if (pair.kind == "counter") == trained and pair.preferred:
-                found.append(
-                    Example(
-                        id=content_id("counter", name, pair.prompt, pair.preferred),
-                        origin="counter",
-                        behavior=name,
-                        prompt=(ChatMessage(role="user", content=pair.prompt),),
-                        target=pair.preferred,
-                        rejected=pair.rejected or None,
-                        source=f"{name}.toml",
-                        at=view.now,
-                        cycle=0,
-                    )
-                )
-    return found
+    return [
+        Example(
+            id=content_id("counter", name, pair.prompt, pair.preferred),
+            origin="counter",
+            behavior=name,
+            prompt=(ChatMessage(role="user", content=pair.prompt),),
+            target=pair.preferred,
+            rejected=pair.rejected or None,
+            source=f"{name}.toml",
+            at=view.now,
+            cycle=0,
+        )
+        for name, behavior in view.behaviors.items()
+        for pair in behavior.pairs
+        if (pair.kind == "counter") == (name in view.config.behaviors.train) and pair.preferred
+    ]
 
 
 # --- in the worker
 
 
 def distil(payload: dict[str, Any], context: Context) -> Result:
-    """Answer failed scenarios with guidance in context; keep the first answer the judge accepts, without the guidance."""
+    """Answer failed scenarios with guidance in context; keep the first answer that passes, without the guidance."""
     context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
     judges = {behavior: load_judge(name) for behavior, name in payload["judges"].items()}
     items = payload["items"]

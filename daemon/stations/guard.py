@@ -1,0 +1,173 @@
+"""Guard: watch the serving adapter on three channels, raise an alarm, and roll back to the parent.
+
+The channels: *graph* (the behaviour's pattern node surfaced in an eligible turn), *signal* (the user's next message
+says it failed), *probe* (a held-out probe failed). Each stream's e-detector asks whether the serving adapter is worse
+than what a rollback would bring back; see `policies.guard.watch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from daemon import behaviors as behavior_files
+from daemon.events import Job, JobFinished, Result, Stage
+from daemon.executors.base import Context
+from daemon.judges.base import load as load_judge
+from daemon.models.base import Sampling
+from daemon.probes import behavior as behavior_probe
+from daemon.stations.base import Plan, View, folder_of
+from policies.guard import watch
+from policies.records import Alarm, Measurement, Signal, Surfacing, Turn, content_id
+
+FACT = "guard"  # under which the watch's state is remembered
+
+
+class Guard:
+    """The guarding station."""
+
+    name: ClassVar[Stage] = "guard"
+
+    def plan(self, view: View) -> Plan:
+        """Probe the serving adapter with a few probes, chosen anew each cycle."""
+        state = _current(view)
+        if "probe" not in view.config.guard.channels:
+            return self._look(view, state, {})
+        chosen = {}
+        for name, behavior in view.behaviors.items():
+            targets = behavior.select(split="rotating", kind="target")
+            rng = view.rng("guard", name)
+            chosen[name] = [p.id for p in rng.sample(targets, min(len(targets), view.config.guard.probes))]
+        job = Job.make(
+            "guard.probe",
+            lane="serve",
+            cycle=view.cycle,
+            chosen=chosen,
+            adapter=view.serving,
+            adapter_folder=folder_of(view, view.serving),
+            temperature=view.config.serve.temperature,
+            max_tokens=view.config.model.max_tokens,
+            seed=view.rng("guard").randrange(2**31),
+        )
+        return Plan(jobs=(job,), facts={FACT: state})
+
+    def absorb(self, done: JobFinished, view: View) -> Plan:
+        """All channels see what is new; an alarm on any of them rolls back, where that is configured."""
+        if done.job.payload["adapter"] != view.serving:
+            return Plan()  # an operator changed the serving adapter meanwhile: this says nothing about the new one
+        return self._look(view, _current(view), done.result.notes["failed"])
+
+    def _look(self, view: View, state: dict[str, Any], probed: Mapping[str, list[float]]) -> Plan:
+        config = view.config.guard
+        settings = watch.Settings(arl=config.arl)
+        seen, streams = _streams(view, state["seen"])
+        streams |= {("probe", name): failed for name, failed in probed.items()}
+        observed = state["watch"]
+        crossings = []
+        for (channel, behavior), values in streams.items():
+            if channel not in config.channels:
+                continue
+            observed, crossing = watch.observe(observed, channel, behavior, values, settings)
+            if crossing is not None:
+                crossings.append(crossing)
+        alarms = tuple(
+            Alarm(
+                id=content_id("alarm", view.cycle, crossing.channel, crossing.behavior, view.serving),
+                channel=crossing.channel,
+                behavior=crossing.behavior,
+                adapter=view.serving,
+                e_value=crossing.e_value,
+                threshold=crossing.threshold,
+                cycle=view.cycle,
+                at=view.now,
+            )
+            for crossing in crossings
+        )
+        roll_back = str(crossings[0]) if crossings and config.rollback and view.serving is not None else ""
+        told: list[Mapping[str, Any]] = [
+            {"event": "alarm", "channel": a.channel, "behavior": a.behavior, "adapter": a.adapter, "e_value": a.e_value,
+             "threshold": a.threshold, "why": str(crossing)}
+            for a, crossing in zip(alarms, crossings, strict=True)
+        ]  # fmt: skip
+        told.append(
+            {
+                "event": "guarded",
+                "values": [[channel, name, e] for (channel, name), e in watch.values(observed).items()],
+                "threshold": config.arl,
+                "unarmed": watch.unarmed(observed, settings),
+            }
+        )
+        return Plan(
+            records=alarms,
+            roll_back=roll_back,
+            facts={FACT: {"adapter": view.serving, "seen": seen, "watch": observed}},
+            happenings=tuple(told),
+        )
+
+
+def _current(view: View) -> dict[str, Any]:
+    """The watch's state, brought up to date with who serves now."""
+    kept = view.store.fact(FACT) or {"adapter": None, "seen": 0, "watch": watch.start()}
+    if kept["adapter"] == view.serving:
+        return dict(kept)
+    settings = watch.Settings(arl=view.config.guard.arl)
+    gone = kept["adapter"]
+    if gone is not None and view.store.adapter_states().get(gone) == "rolled_back":
+        state = watch.rolled_back(kept["watch"])
+    else:
+        state = watch.promoted(kept["watch"], settings)
+        for name in view.behaviors:  # the gate measured the one before on the same kind of probe
+            rows = view.store.find(
+                Measurement, adapter=gone, probe="behavior", behavior=name, kind="target", split="rotating",
+                descending=True, limit=1,
+            )  # fmt: skip
+            if rows:
+                state = watch.calibrate(state, "probe", name, [1 - value for value in rows[0].values])
+    return {"adapter": view.serving, "seen": 0, "watch": state}
+
+
+def _streams(view: View, seen: int) -> tuple[int, dict[tuple[str, str], list[float]]]:
+    """New observations of the signal and graph channels, one per conversation; and how many signals are now seen."""
+    since = view.store.fact("serving_since") or 0.0
+    heard = [s for s in view.store.find(Signal, order_by="seq", adapter=[view.serving, None]) if s.at >= since]
+    fresh = heard[seen:]
+    turns = {turn.id: turn for turn in view.store.find(Turn, id=[s.turn for s in fresh])} if fresh else {}
+    streams: dict[tuple[str, str], list[float]] = {}
+    for name, behavior in view.behaviors.items():
+        mine = [signal for signal in fresh if signal.behavior == name]
+        if not mine:
+            continue
+        surfaced = {s.turn for s in view.store.find(Surfacing, node=behavior.graph_key, turn=[s.turn for s in mine])}
+        talk = [turns[signal.turn].conversation for signal in mine]
+        streams["signal", name] = watch.block(zip(talk, (float(s.failed) for s in mine), strict=True))
+        streams["graph", name] = watch.block(zip(talk, (float(s.turn in surfaced) for s in mine), strict=True))
+    return len(heard), streams
+
+
+# --- in the worker
+
+
+def probe(payload: dict[str, Any], context: Context) -> Result:
+    """Answer the chosen probes with the serving adapter; notes give 1.0 for each that failed, by behaviour."""
+    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    files = {file.stem: file for file in context.spec.behaviors}
+    sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
+    failed = {}
+    for name, chosen in payload["chosen"].items():
+        behavior = behavior_files.read(files[name])
+        wanted = set(chosen)
+        values = behavior_probe.measure(
+            context.model,
+            [p for p in behavior.probes if p.id in wanted],
+            load_judge(behavior.judge),
+            name,
+            samples=1,
+            sampling=sampling,
+            checkpoint=lambda done, total, name=name: context.checkpoint(done, total, f"probing {name}"),
+        )
+        failed[name] = [1 - value for value in values]
+    return Result(notes={"failed": failed})
+
+
+RUNNERS = {"guard.probe": probe}

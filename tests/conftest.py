@@ -1,0 +1,30 @@
+"""Shared by all tests: a test that needs an outside part skips loudly, and in CI (DREAMLOOP_REQUIRE_ALL) not at all."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_skipped: list[tuple[str, str]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skipped.append((report.nodeid, reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _skipped:
+        terminalreporter.section("NOT RUN HERE", sep="!")
+        for name, reason in _skipped:
+            terminalreporter.line(f"{name}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _skipped and os.environ.get("DREAMLOOP_REQUIRE_ALL") and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
