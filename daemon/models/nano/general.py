@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from daemon.models.nano.dice import Dice
@@ -40,7 +43,7 @@ QUESTIONS = ("what is {q}?", "tell me {q}.", "i would like to know {q}.", "do yo
 SUMS = ("what is {q}?", "tell me {q}.", "how much is {q}?", "compute {q}.", "i need {q}.")
 NAMES = ("f", "g", "run", "calc", "go")
 VARIABLES = (("a", "b"), ("x", "y"), ("p", "q"), ("m", "n"))
-# what the function does, its body, and Python's own idea of it for the tests
+# what the function does, in words and in code
 OPERATIONS: dict[str, tuple[str, str]] = {
     "adds": ("adds {x} and {y}", "{x} + {y}"),
     "subtracts": ("subtracts {y} from {x}", "{x} - {y}"),
@@ -50,6 +53,16 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "equal": ("checks if {x} equals {y}", "{x} == {y}"),
     "first": ("returns {x} and ignores {y}", "{x}"),
     "remainder": ("gives the rest of {x} divided by {y}", "{x} % {y}"),
+}
+MEANING: dict[str, Callable[[int, int], object]] = {
+    "adds": operator.add,
+    "subtracts": operator.sub,
+    "multiplies": operator.mul,
+    "larger": max,
+    "smaller": min,
+    "equal": operator.eq,
+    "first": lambda x, y: x,
+    "remainder": operator.mod,
 }
 REQUESTS = ("write a function {n} that {t}.", "i need a function {n} that {t}.", "please define {n} so that it {t}.")
 TEST_ARGUMENTS = ((7, 3), (2, 5), (4, 4))
@@ -91,35 +104,43 @@ def _arithmetic(dice: Dice, split: Split) -> Task:
     return Task(family="arithmetic", prompt=question.format(q=words), answer=f"{words} is {result}.")
 
 
-def _fact(dice: Dice, split: Split) -> Task:
-    options = [
+@cache
+def _questions(split: Split) -> tuple[tuple[str, str, str], ...]:
+    """Topic, entry and wording."""
+    return tuple(
         (topic, x, question)
         for topic, (table, _, _) in FACTS.items()
         for x in table
         for question in QUESTIONS
         if _kept(topic, x, question) == (split == "eval")
-    ]
-    topic, x, question = dice.choice(options)
+    )
+
+
+def _fact(dice: Dice, split: Split) -> Task:
+    topic, x, question = dice.choice(_questions(split))
     table, about, answer = FACTS[topic]
-    return Task(family="facts", prompt=question.format(q=about.format(x=x)), answer=answer.format(x=x, y=table[x]))
+    prompt = question.format(q=about.format(x=x))
+    return Task(family="facts", prompt=prompt, answer=answer.format(x=x, y=table[x]))
 
 
-def _code(dice: Dice, split: Split) -> Task:
-    options = [
+@cache
+def _functions(split: Split) -> tuple[tuple[str, str, str, str], ...]:
+    """Name, variables and operation."""
+    return tuple(
         (name, x, y, op)
         for name in NAMES
         for x, y in VARIABLES
         for op in OPERATIONS
         if _kept(name, x, y, op) == (split == "eval")
-    ]
-    name, x, y, op = dice.choice(options)
-    words, body = OPERATIONS[op]
-    prompt = dice.choice(REQUESTS).format(n=name, t=words.format(x=x, y=y))
-    body = body.format(x=x, y=y)
-    tests = tuple(
-        (args, eval(body, {"__builtins__": {"max": max, "min": min}}, {x: args[0], y: args[1]}))
-        for args in TEST_ARGUMENTS
     )
+
+
+def _code(dice: Dice, split: Split) -> Task:
+    name, x, y, op = dice.choice(_functions(split))
+    words, expression = OPERATIONS[op]
+    prompt = dice.choice(REQUESTS).format(n=name, t=words.format(x=x, y=y))
+    body = expression.format(x=x, y=y)
+    tests = tuple((given, MEANING[op](*given)) for given in TEST_ARGUMENTS)
     return Task(family="code", prompt=prompt, answer=f"def {name}({x}, {y}): return {body}", entry=name, tests=tests)
 
 
