@@ -66,7 +66,11 @@ class Reads(abc.ABC):
         with self._reading() as connection:
             for part in wanted:
                 query = select(table).where(*_conditions(table, record, part, since))
-                query = query.order_by(*((c.desc() for c in (key, table.c.seq)) if descending else (key, table.c.seq)))
+                # where None sorts is said, because SQLite and PostgreSQL disagree
+                order = (
+                    (key.desc().nulls_last(), table.c.seq.desc()) if descending else (key.nulls_first(), table.c.seq)
+                )
+                query = query.order_by(*order)
                 found.append(iter(connection.execute(query.limit(limit)).mappings().all()))
         rows = found[0] if len(found) == 1 else _merge(found, order_by, descending)
         return [decode(record, row) for row in islice(rows, limit)]
@@ -287,7 +291,7 @@ def _chunks(equals: dict[str, Any]) -> list[dict[str, Any]]:
 def _merge(parts: list[Iterator[RowMapping]], order_by: str, descending: bool) -> Iterator[RowMapping]:
     def key(row: RowMapping) -> Any:
         value = row[order_by]
-        return (value is not None, 0 if value is None else value, row["seq"])  # None first, as SQLite sorts
+        return (value is not None, 0 if value is None else value, row["seq"])  # as the query sorts
 
     return heapq.merge(*parts, key=key, reverse=descending)
 

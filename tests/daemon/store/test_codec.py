@@ -69,7 +69,7 @@ def test_encode_and_decode_are_inverse(record: type[Any], data: st.DataObject) -
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_database_gives_back_what_it_was_given(store: Store, record: type[Any], data: st.DataObject) -> None:
-    """A record read from the database is the record that was added: NUL, surrogates, NaN and 64-bit numbers included."""
+    """A record read from the database is the one that was added: NUL, surrogates, NaN and 64-bit numbers included."""
     drawn = data.draw(record_of(record))
     original = dataclasses.replace(drawn, id=f"{drawn.id}{next(_numbers)}")  # the store keeps the first of an id
     with store.transaction() as tx:
@@ -91,10 +91,13 @@ def test_ordinary_text_is_stored_as_it_is() -> None:
 
 
 def turn(**changes: Any) -> Turn:
-    fields: dict[str, Any] = {
-        "id": "t", "conversation": "c", "index": 0, "context": (), "user": "u", "assistant": "a", "at": 1.0, "source": "s"
-    }  # fmt: skip
+    fields: dict[str, Any] = {"id": "t", "conversation": "c", "index": 0, "context": (), "user": "u"}
+    fields |= {"assistant": "a", "at": 1.0, "source": "s"}
     return Turn(**{**fields, **changes})
+
+
+def verdict(evidence: dict[str, Any]) -> Verdict:
+    return Verdict(id="v", adapter="a", parent=None, decision="hold", reasons=(), evidence=evidence, cycle=1, at=0.0)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +110,10 @@ def turn(**changes: Any) -> Turn:
         (turn(context=[]), "Turn.context"),
         (turn(context=({"role": "user"},)), r"Turn.context\[0\]"),
         (turn(context=(ChatMessage(role="user", content=3),)), r"Turn.context\[0\].content"),  # type: ignore[arg-type]
-        (Verdict(id="v", adapter="a", parent=None, decision="hold", reasons=(), evidence={"x": {1}}, cycle=1, at=0.0), "set"),
-        (Verdict(id="v", adapter="a", parent=None, decision="hold", reasons=(), evidence={"x": {1: 2}}, cycle=1, at=0.0), "keys"),  # type: ignore[dict-item]
+        (verdict({"x": {1}}), "set"),
+        (verdict({"x": {1: 2}}), "keys"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_by_name(record: Any, words: str) -> None:
     """A value of the wrong kind is refused before it reaches the database, naming the field."""
     with pytest.raises(RecordError, match=words):

@@ -33,7 +33,7 @@ def test_every_record_type_has_a_table() -> None:
 
 @pytest.mark.parametrize("record", TABLES, ids=lambda record: record.__name__)
 def test_columns_are_the_fields(record: type[Any]) -> None:
-    """A table has exactly the record's fields (and seq), of the right kind and nullable exactly when None is allowed."""
+    """A table has exactly the record's fields (and seq), of the right kind, nullable exactly when None is allowed."""
     columns = {column.name: column for column in TABLES[record].columns if column.name != "seq"}
     assert list(columns) == list(hints(record))
     for name, hint in hints(record).items():
