@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from daemon.errors import DreamloopError
+from daemon.errors import ConfigError, DreamloopError
+
+Format = Literal["auto", "console", "json"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +30,12 @@ from daemon.errors import DreamloopError
 @click.option("--no-view", is_flag=True, help="Structured logs even in a terminal, instead of the live view.")
 @click.version_option("0.1.0", prog_name="dreamloopd")
 def main(
-    file: Path, state: Path | None, cycles: int | None, placebo: bool, log_format: str | None, no_view: bool
+    file: Path,
+    state: Path | None,
+    cycles: int | None,
+    placebo: bool,
+    log_format: Format | None,
+    no_view: bool,
 ) -> None:
     """Keep training a model from its own conversations, and measure whether that helped.
 
@@ -40,8 +49,16 @@ def main(
         from daemon.app import App
 
         view = sys.stdout.isatty() and not no_view and log_format is None
-        logs.configure(level=config.daemon.log_level, format=log_format or config.daemon.log_format, view=view)
-        sys.exit(App(config, cycles=cycles, placebo=placebo, view=view).run())
+        try:
+            config.state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{config.state}: cannot be made ({error.strerror}); choose another --state") from error
+        with contextlib.ExitStack() as open_files:
+            # the live view has the terminal to itself; what would have been printed lies beside the state
+            stream = open_files.enter_context((config.state / "dreamloopd.log").open("a")) if view else None
+            logs.configure(config.daemon.log_level, log_format or config.daemon.log_format, stream=stream)
+            status = App(config, cycles=cycles, placebo=placebo, view=view).run()
+        sys.exit(status)
     except DreamloopError as error:
         click.echo(f"dreamloopd: {error}", err=True)
         sys.exit(error.exit_code)

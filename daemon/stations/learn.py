@@ -19,7 +19,8 @@ from daemon.errors import ConfigError
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
-from daemon.models.base import Sampling, TrainingExample
+from daemon.models import adapters
+from daemon.models.base import Sampling, Trained, TrainingExample
 from daemon.probes import parity
 from daemon.stations.base import Plan, View, folder_of
 from policies.learn.compose import ComposeSettings, compose
@@ -132,9 +133,9 @@ class Learn:
         config = view.config.learn
         lineage = set(_lineage(view))
         batches = view.store.find(Batch)
-        adapters = {a.batch: a.id for a in view.store.find(Adapter)}
+        made = {a.batch: a.id for a in view.store.find(Adapter)}
         tried = Counter(id for batch in batches for id in batch.examples)
-        learned = {id for batch in batches if adapters.get(batch.id) in lineage for id in batch.examples}
+        learned = {id for batch in batches if made.get(batch.id) in lineage for id in batch.examples}
         known = {e.id: e for e in view.store.find(Example, origin=["turn", "dream"])} | {e.id: e for e in new}
         fresh = [e for e in known.values() if e.id not in learned and tried[e.id] < CHANCES]
         if len(fresh) < config.minimum:
@@ -325,25 +326,29 @@ def distil(payload: dict[str, Any], context: Context) -> Result:
 def update(payload: dict[str, Any], context: Context) -> Result:
     """Train, save, and note what the adapter says *as trained*, for comparison with what is later served."""
     recipe = Recipe(**{**payload["recipe"], "targets": tuple(payload["recipe"]["targets"])})
-    trained = context.model.train(
-        [
-            TrainingExample(
-                prompt=tuple(ChatMessage(role=role, content=content) for role, content in example["prompt"]),
-                target=example["target"],
-            )
-            for example in payload["examples"]
-        ],
-        recipe,
-        parent=Path(payload["parent_folder"]) if payload["parent_folder"] else None,
-        into=Path(payload["into"]),
-        card={
-            "id": payload["adapter"],
-            "parent": payload["parent"],
-            "batch": payload["batch"],
-            "cycle": payload["cycle"],
-        },
-        checkpoint=lambda done, total: context.checkpoint(done, total, "training"),
-    )
+    into = Path(payload["into"])
+    if (into / "card.json").exists():
+        # a crash came between saving the adapter and recording it: it is whole, and nothing is trained twice
+        card = adapters.read_card(into)
+        trained = Trained(
+            loss=card["loss"], tokens=card["tokens"], seconds=card["seconds"], losses=tuple(card["losses"])
+        )
+        context.model.use(into)
+    else:
+        trained = context.model.train(
+            [
+                TrainingExample(
+                    prompt=tuple(ChatMessage(role=role, content=content) for role, content in example["prompt"]),
+                    target=example["target"],
+                )
+                for example in payload["examples"]
+            ],
+            recipe,
+            parent=Path(payload["parent_folder"]) if payload["parent_folder"] else None,
+            into=into,
+            card={key: payload[key] for key in ("adapter", "parent", "batch", "cycle")},
+            checkpoint=lambda done, total: context.checkpoint(done, total, "training"),
+        )
     adapter = Adapter(
         id=payload["adapter"],
         parent=payload["parent"],
