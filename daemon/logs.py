@@ -133,8 +133,9 @@ def _handler(
 def _renderers(format: Format, stream: TextIO) -> list[Processor]:
     terminal = stream.isatty()
     if format == "json":
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold people's texts
         return [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(tracebacks),
             structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
         ]
     if format == "auto" and not terminal:

@@ -27,6 +27,7 @@ from daemon.errors import ConfigError, DreamloopError
 Access = Literal["read", "act"]
 HEARTBEAT_SECONDS = 15.0  # a comment line on a quiet event stream, so that a vanished reader is noticed
 MAX_CHAT = 20_000  # characters
+_leaving: set[asyncio.Future[None]] = set()  # the event loop itself holds tasks only weakly
 log = structlog.get_logger("dreamloop.control")
 
 
@@ -255,12 +256,19 @@ async def _stream(happenings: AsyncIterator[dict[str, Any]], closing: asyncio.Ev
             yield f"event: {event.get('event', 'message')}\ndata: {data}\n\n".encode()
     finally:
         stop.cancel()
-        if following is not None:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-        close = getattr(happenings, "aclose", None)
-        if close is not None:
-            await close()
+        # The reader's going cancels this task again at every await, so the goodbye has a task of its own.
+        goodbye = asyncio.ensure_future(_leave(happenings, following))
+        _leaving.add(goodbye)
+        goodbye.add_done_callback(_leaving.discard)
+
+
+async def _leave(happenings: AsyncIterator[dict[str, Any]], following: asyncio.Future[dict[str, Any]] | None) -> None:
+    if following is not None:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    close = getattr(happenings, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def changed_keys(effective: dict[str, Any]) -> list[str]:

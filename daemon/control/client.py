@@ -157,7 +157,8 @@ def adapters(choices: Choices) -> None:
 
         from daemon.control.render import adapter_table
 
-        Console().print(adapter_table(answer))
+        # not a terminal: rich would fold the rows at 80 columns
+        Console(width=None if sys.stdout.isatty() else 240).print(adapter_table(answer))
 
 
 @main.command()

@@ -23,6 +23,7 @@ VERDICT = {"promote": "green", "hold": "yellow", "reject": "red"}
 SORT = {"dream": "magenta", "log": "cyan", "verdict": "green", "alarm": "red", "trouble": "red", "cycle": "yellow"}
 MARK = {"now": ("▶", "bold green"), "done": ("✓", "green"), "idle": ("·", DIM)}
 BASE = "┃"  # marks in a bar where the base model stands
+RATES = f"failure rate  {BASE} base model"
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -48,7 +49,7 @@ def screen(picture: Picture, width: int, height: int, now: float | None = None, 
         parts += [
             _panel("", stations),
             _panel("working on", working, 3),
-            _panel(f"failure rate  {BASE} base model", rates),
+            _panel(RATES, rates),
             pair,
         ]
         used = 1 + 2 + len(stations) + 5 + 2 + len(rates) + tall + 2
@@ -61,7 +62,7 @@ def screen(picture: Picture, width: int, height: int, now: float | None = None, 
             *stations,
             _rule("working on"),
             *_padded(working, 2),
-            _rule(f"failure rate  {BASE} base model"),
+            _rule(RATES),
             *rates,
         ]
         parts += [_rule("adapters"), _lineage(picture, inner), *verdict, _rule("happening")]

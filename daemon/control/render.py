@@ -100,7 +100,7 @@ def adapter_table(adapters: Sequence[Mapping[str, Any]], now: float | None = Non
     from rich.table import Table
 
     now = time.time() if now is None else now
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("adapter", "parent", "state", "verdict", "cycle", "loss", "age", "why"):
         table.add_column(heading, justify="right" if heading in ("cycle", "loss", "age") else "left")
     for adapter in adapters:
