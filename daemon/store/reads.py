@@ -87,6 +87,24 @@ class Reads(abc.ABC):
                 for part in _chunks(equals)
             )
 
+    def fresh(self, *records: T) -> list[T]:
+        """Those of `records` that are not stored yet (by type and id), each once, in order: what `add` would add."""
+        known: set[tuple[type[Any], str]] = set()
+        by_type: dict[type[Any], list[str]] = {}
+        for record in records:
+            by_type.setdefault(type(record), []).append(record.id)  # type: ignore[attr-defined]
+        with self._reading() as connection:
+            for kind, ids in by_type.items():
+                column = _column(_table(kind), kind, "id")
+                for part in _chunks({"id": ids}):
+                    known.update((kind, id) for id in connection.scalars(select(column).where(column.in_(part["id"]))))
+        new: list[T] = []
+        for record in records:
+            if (key := (type(record), record.id)) not in known:  # type: ignore[attr-defined]
+                known.add(key)
+                new.append(record)
+        return new
+
     def texts(self, record: type[Any], *, field: str = "text", **equals: Any) -> list[str]:
         """One text field of all records of a type, in the order of arrival, without building the records."""
         table = _table(record)

@@ -56,6 +56,17 @@ def test_adding_twice_keeps_the_first(store: Store) -> None:
     assert store.get(Signal, "zzz") is None
 
 
+def test_fresh_is_what_add_would_add(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several types, those not stored yet, each once and in order; the same id of another type is another record."""
+    monkeypatch.setattr(reads, "MOST_BOUND", 2)
+    with store.transaction() as tx:
+        tx.add(signal("a"), signal("b"))
+        new = tx.fresh(signal("x"), example("a"), signal("a"), signal("x"), signal("y"), signal("b"))
+        assert [(type(record), record.id) for record in new] == [(Signal, "x"), (Example, "a"), (Signal, "y")]
+        assert tx.add(*new) == len(new)
+        assert tx.fresh(*new) == []
+
+
 def test_find_sorts_by_time_then_arrival(store: Store) -> None:
     """Records come oldest first, those of one moment in the order of arrival; descending is the exact reverse."""
     with store.transaction() as tx:

@@ -163,7 +163,7 @@ def test_a_full_disk_is_an_error_that_keeps_nothing(tmp_path: Path) -> None:
         with store.transaction() as tx:
             tx.add(kept("before"))
         with store._reading() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         with pytest.raises(StoreError, match=r"full.*nothing of this transaction was kept"), store.transaction() as tx:
             tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 5}")
             tx.add(*(Quarantine(id=f"q{i}", source="s" * 1000, reason="", at=0.0) for i in range(500)))
