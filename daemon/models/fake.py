@@ -69,6 +69,14 @@ class FakeModel:
             found.append([math.log(rate if answer.startswith(BAD) else 1 - rate) / tokens] * tokens)
         return found
 
+    def divergence(
+        self, texts: Sequence[str | tuple[Conversation, str]], adapter: Path | None, checkpoint: Checkpoint = ignore
+    ) -> list[float]:
+        """The KL between the base's and the adapter's coins, averaged over behaviours; the same for every text."""
+        after = self.base if adapter is None else self._rates(adapter)
+        apart = [_coin_kl(rate, after[name]) for name, rate in self.base.items()]
+        return [sum(apart) / max(1, len(apart))] * len(texts)
+
     def fingerprint(self) -> str:
         """A hash of the base's rates and markers."""
         return hashlib.sha256(json.dumps([self.base, self.markers], sort_keys=True).encode()).hexdigest()
@@ -137,6 +145,11 @@ class FakeJudge:
 def _uniform(seed: int, text: str, repetition: int) -> float:
     digest = hashlib.sha256(f"{seed}/{repetition}/{text}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
+
+
+def _coin_kl(p: float, q: float) -> float:
+    p, q = (min(max(x, 1e-6), 1 - 1e-6) for x in (p, q))
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
 def load(*, rates: Mapping[str, float], threads: int = 1, **options: Any) -> FakeModel:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -130,23 +131,32 @@ class HFModel:
             done += len(rows)
         return found
 
-    def divergence(self, texts: Sequence[str], adapter: Path | None, checkpoint: Checkpoint = ignore) -> list[float]:
+    def divergence(
+        self, texts: Sequence[str | tuple[Conversation, str]], adapter: Path | None, checkpoint: Checkpoint = ignore
+    ) -> list[float]:
         """Mean KL(base || adapter) in nats per token of each text, exact over the vocabulary.
 
-        The adapter in use stays in use. Texts are read plainly, without the chat template; one of fewer than two
-        tokens says nothing and counts as 0.
+        A string is read plainly, a (prompt, answer) pair in the chat's form. One of fewer than two tokens says nothing:
+        0. The adapter in use stays in use.
         """
+        encoded = [
+            self.chat.ids(text)[: self.chat.limit] if isinstance(text, str) else list(chain(*self.chat.pair(*text)))
+            for text in texts
+        ]
         found = [0.0] * len(texts)
-        encoded = [self.chat.ids(text)[: self.chat.limit] for text in texts]
-        for done, (index, ids) in enumerate(enumerate(encoded)):
-            checkpoint(done, len(texts))
-            if len(ids) < 2:
-                continue
+        places = [place for place, ids in enumerate(encoded) if len(ids) > 1]
+        done = 0
+        for batch in hf_batches.by_length([len(encoded[i]) for i in places], self._batch, self._tokens):
+            checkpoint(done, len(places))
+            rows = [encoded[places[i]] for i in batch]
             states = []
             for each in (None, adapter):
                 with self.adapted(each), torch.inference_mode():
-                    states.append(hf_scoring.hidden(self._net, [ids], self.chat.pad, self._device)[0, :-1])
-            found[index] = hf_scoring.kl(self._net, *states)
+                    states.append(hf_scoring.hidden(self._net, rows, self.chat.pad, self._device))
+            for row, i in enumerate(batch):
+                before, after = (state[row, : len(rows[row]) - 1] for state in states)
+                found[places[i]] = hf_scoring.kl(self._net, before, after)
+            done += len(batch)
         return found
 
     def train(
