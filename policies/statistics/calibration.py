@@ -14,6 +14,8 @@ from scipy.special import expit, logit, ndtri
 
 from policies.statistics.interval import Interval
 
+RUNAWAY = 8.0  # a coefficient that no forecaster earns; it grows without limit when the answers are separated
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
@@ -34,7 +36,8 @@ def calibration(
 ) -> Calibration | None:
     """Recalibrate forecasts in (0, 1) on `failures` of `trials` answers each, by Newton's method.
 
-    None when it is not identified: fewer than 10 forecasts, all of them alike, or no failures or only failures.
+    None when it is not identified: fewer than 10 forecasts, all of them alike, no failures or only failures, or
+    forecasts that separate the two perfectly (the slope runs away).
     """
     p = np.clip(np.asarray(predicted, dtype=float), 1e-4, 1 - 1e-4)
     k, m = np.asarray(failures, dtype=float), np.asarray(trials, dtype=float)
@@ -53,8 +56,8 @@ def calibration(
         beta = beta + step
         if float(np.abs(step).max()) < 1e-9:
             break
-    else:
-        return None  # separated: the slope runs away
+    if not float(np.abs(beta).max()) < RUNAWAY:
+        return None
     q = expit(x @ beta)
     bread = np.linalg.inv((x * (m * q * (1 - q))[:, None]).T @ x + 1e-9 * np.eye(2))
     scores = x * (k - m * q)[:, None]
