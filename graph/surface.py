@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
@@ -26,6 +28,7 @@ Vector = npt.NDArray[np.float64]
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 LONGEST = 4_000  # words of a text that are looked at
+LARGEST_INDEX = 1 << 20  # columns; about 12 MB
 STEPS = 50  # of the power iteration, at most
 # Too common to say what a text is about; in word pairs ("i said", "not ask") they count.
 _COMMON = """
@@ -55,7 +58,7 @@ class Surfacer:
         self._keys = memory.keys()
         self._damping = damping
         rows = {key: row for row, key in enumerate(self._keys)}
-        self._columns, self._idf, self._terms = _index([node for key in self._keys if (node := memory.get(key))])
+        self._columns, self._idf = _index([node for key in self._keys if (node := memory.get(key))])
         self._links = _transitions(memory, rows)
 
     def surface(self, text: str, *, limit: int, threshold: float) -> list[tuple[str, float]]:
@@ -73,7 +76,9 @@ class Surfacer:
     def _match(self, text: str) -> Vector:
         """Cosine of the text with each node, over the terms that any node has."""
         scores = np.zeros(len(self._keys))
-        counts = Counter(self._terms[term] for term in terms(text) if term in self._terms)
+        size = len(self._idf)
+        hashed = (_hash(term) % size for term in terms(text))
+        counts = Counter(column for column in hashed if self._idf[column] > 0)
         if not counts:
             return scores
         columns = np.fromiter(sorted(counts), dtype=np.intp)
@@ -98,34 +103,45 @@ class Surfacer:
 
 
 def terms(text: str) -> list[str]:
-    """The words of a text that say something, and its pairs of neighbouring words.
+    """The words of a text that say something, and its pairs of neighbouring words that do.
 
-    >>> terms("No. I said: use awk!")
-    ['no', 'said', 'use', 'awk', 'no i', 'i said', 'said use', 'use awk']
+    >>> terms("No. I said: use it with awk!")
+    ['no', 'said', 'use', 'awk', 'no i', 'i said', 'said use', 'use it', 'with awk']
     """
     words = [word.lower() for word in WORD.findall(text)[:LONGEST]]
-    pairs = [f"{first} {second}" for first, second in pairwise(words)]
+    pairs = [f"{a} {b}" for a, b in pairwise(words) if a not in COMMON or b not in COMMON]
     return [*(word for word in words if word not in COMMON), *pairs]
 
 
-def _index(nodes: Iterable[Node]) -> tuple[sparse.csc_matrix, Vector, dict[str, int]]:
-    """Normalised tf-idf, nodes x terms, by column; each term's idf; each term's column."""
-    known: dict[str, int] = {}
-    indptr, indices, data = [0], [], []
+def _index(nodes: Iterable[Node]) -> tuple[sparse.csc_matrix, Vector]:
+    """Normalised tf-idf, nodes x term columns; each column's idf, 0 where no node has the term.
+
+    Terms are hashed to columns (Weinberger et al., 2009): a dictionary of a large graph's word pairs would take more
+    memory than the graph itself.
+    """
+    ends, hashes, data = [0], array("L"), array("d")
     for node in nodes:
-        counts = Counter(terms(" . ".join((node.title, node.phrase, node.text))))
-        for term, count in counts.items():
-            indices.append(known.setdefault(term, len(known)))
+        for term, count in Counter(terms(" . ".join((node.title, node.phrase, node.text)))).items():
+            hashes.append(_hash(term))
             data.append(1 + math.log(count))
-        indptr.append(len(indices))
-    rows = len(indptr) - 1
-    matrix = sparse.csr_matrix((np.array(data, dtype=np.float64), indices, indptr), shape=(rows, len(known)))
-    frequency = np.bincount(matrix.indices, minlength=len(known))
-    idf: Vector = np.log((1 + rows) / (1 + frequency)) + 1
+        ends.append(len(hashes))
+    rows = len(ends) - 1
+    size = min(LARGEST_INDEX, max(1 << 12, 1 << (4 * len(hashes)).bit_length()))
+    columns = np.frombuffer(hashes, dtype=np.dtype("L")) % size if hashes else np.zeros(0, dtype=np.intp)
+    values = np.frombuffer(data, dtype=np.float64) if data else np.zeros(0)
+    matrix = sparse.csr_matrix((values, columns, ends), shape=(rows, size))
+    matrix.sum_duplicates()
+    frequency = np.bincount(matrix.indices, minlength=size)
+    idf: Vector = np.where(frequency > 0, np.log((1 + rows) / (1 + frequency)) + 1, 0.0)
     matrix = matrix @ sparse.diags_array(idf)
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     norms[norms == 0] = 1
-    return sparse.csc_matrix(sparse.diags_array(1 / norms) @ matrix), idf, known
+    return sparse.csc_matrix(sparse.diags_array(1 / norms) @ matrix), idf
+
+
+def _hash(term: str) -> int:
+    """The same on every machine and in every run, unlike `hash`."""
+    return zlib.crc32(term.encode("utf-8", "surrogatepass"))
 
 
 def _transitions(memory: Memory, rows: dict[str, int]) -> sparse.csr_matrix:

@@ -60,7 +60,8 @@ class MarkdownVault:
 
     def read(self, path: Path) -> Contents:
         """See `graph.formats.base.GraphFormat`."""
-        next(os.scandir(path), None)  # os.walk is silent about a folder that cannot be read
+        with os.scandir(path):  # os.walk is silent about a folder that cannot be read
+            pass
         notes: list[_Note] = []
         problems: list[str] = []
         for file in self.files(path):
@@ -96,7 +97,7 @@ def _parse(file: Path) -> _Note:
         post = frontmatter.loads(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 2}" if mark is not None else ""
+        where = f", line {mark.line + 1}" if mark is not None else ""
         raise ValueError(f"the front matter is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the front matter cannot be read: {error}") from None
@@ -150,12 +151,19 @@ def _links(note: _Note, names: dict[str, str]) -> Iterator[tuple[str, str]]:
             typed = TYPED.search(line)
             yield (typed.group(1).strip().lower() if typed else "link"), target
     for key, value in note.meta.items():
-        for text in value if isinstance(value, list) else [value]:
-            # YAML reads an unquoted [[note]] as a list in a list
-            nested = f"[[{text[0]}]]" if isinstance(text, list) and len(text) == 1 else text
-            for found in WIKILINK.finditer(nested) if isinstance(nested, str) else ():
+        for text in _texts(value):
+            for found in WIKILINK.finditer(text):
                 if (target := _target(found.group(2), names)) is not None:
                     yield key.lower(), target
+
+
+def _texts(value: object, depth: int = 0) -> Iterator[str]:
+    """The texts in a value of the front matter; YAML reads an unquoted [[note]] as a list in a list."""
+    if isinstance(value, str):
+        yield f"[[{value}]]" if depth > 1 else value
+    elif isinstance(value, list) and depth < 4:
+        for item in value:
+            yield from _texts(item, depth + 1)
 
 
 def _target(name: str, names: dict[str, str]) -> str | None:

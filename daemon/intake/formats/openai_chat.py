@@ -80,7 +80,7 @@ class ChatParser:
         named = _first(raw, (*CONVERSATION, "id"))
         conversation = named if named is not None else _safe_id(OpenAIChat.name, raw["messages"])
         messages: list[Message] = []
-        skipped: list[str] = []
+        skipped: list[str] = [] if raw["messages"] else ["a conversation without messages"]
         for index, item in enumerate(raw["messages"]):
             fields = item if isinstance(item, dict) else {}
             role, text, why = _content(fields)
