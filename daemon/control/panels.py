@@ -123,7 +123,7 @@ def _bar(work: Work, width: int) -> Text:
     long = max(10, min(40, width // 3))
     filled = round(share * long)
     line = Text.assemble(f"{work.kind:<16.16} ", ("━" * filled, "green"), ("━" * (long - filled), EDGE))
-    line.append(f" {work.done}/{work.total}")
+    line.append(f" {work.done}/{work.total}" if work.total else " starting")
     if work.rate is not None:
         line.append(f"  {work.rate:.3g}/s", style=DIM)
         if work.total > work.done:

@@ -59,7 +59,7 @@ class Picture:
         self.status = status
         if adapters is not None:
             self.adapters = adapters
-        running = {str(job.get("id")): job for job in status.get("jobs") or [] if job.get("total")}
+        running = {str(job.get("id")): job for job in status.get("jobs") or [] if _runs(job)}
         self.work = {id: work for id, work in self.work.items() if id in running}
         for id, job in running.items():
             self._progress(id, job, self.work[id].at if id in self.work else 0.0)
@@ -91,7 +91,7 @@ class Picture:
         """A station's mark ("now", "done" or "idle") and a few words on what goes on in it."""
         for work in self.work.values():
             if work.kind.split(".")[0] == name:
-                return "now", f"{work.done}/{work.total}"
+                return "now", f"{work.done}/{work.total}" if work.total else "working"
         stages = tuple((self.status.get("cycle") or {}).get("stages") or STATIONS)
         if name == self.stage:
             return "now", self.notes.get(name, "working")
@@ -175,6 +175,11 @@ class Picture:
 
     def _on_missed(self, event: Mapping[str, Any], at: float) -> None:
         self.say(at, "trouble", f"{event.get('count')} happenings came faster than they could be shown")
+
+
+def _runs(job: Mapping[str, Any]) -> bool:
+    """Running, not merely queued: it has counted or been timed."""
+    return bool(job.get("total") or job.get("seconds"))
 
 
 def _clean(words: str) -> str:
