@@ -93,7 +93,8 @@ def relay(line: str, *, worker: str) -> None:
         fields = json.loads(line)
         event = str(fields.pop("event"))
     except (ValueError, KeyError, AttributeError, TypeError):
-        log.warning("worker output", worker=worker, line=line[:2000])
+        shown = "".join(c if c.isprintable() else " " for c in line[:2000])  # nothing that steers a terminal
+        log.warning("worker output", worker=worker, line=shown)
         return
     level = str(fields.pop("level", "info"))
     for taken in ("at", "logger", "worker"):
