@@ -35,6 +35,18 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """One-sided confidences: of showing non-inferiority, and of calling something worse.
+
+    Every comparison must *show* non-inferiority, so that error is not multiplied by their number; but *any* of them
+    rejects by being worse, so that one is: it is divided among them.
+    """
+
+    shown: float = 0.95
+    worse: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One check's word, and the numbers behind it. `unresolved`: more answers would settle it."""
 
@@ -80,13 +92,13 @@ class Compared:
         }
 
 
-def compare(pair: Pair, delta: float, confidence: float) -> Compared:
-    """Compare candidate with parent on the probes both answered. `confidence` is one-sided.
+def compare(pair: Pair, delta: float, level: Level) -> Compared:
+    """Compare candidate with parent on the probes both answered.
 
     Raises NotPaired when they share none, or a value is not within [0, 1].
     """
     before, after = _matched(pair.parent, pair.candidate)
-    result = noninferiority(before, after, delta=delta, confidence=confidence)
+    result = noninferiority(before, after, delta=delta, confidence=level.shown, worse_confidence=level.worse)
     differences = tuple(b - a for a, b in zip(before, after, strict=True))
     # the discordance of single answers under no change, from the rates: an upper guess, as it ignores the pairing
     passed = sum(before) / len(before)
@@ -100,11 +112,11 @@ def compare(pair: Pair, delta: float, confidence: float) -> Compared:
     )
 
 
-def decline(pair: Pair, delta: float, confidence: float) -> Line | None:
+def decline(pair: Pair, delta: float, level: Level) -> Line | None:
     """Whether the candidate has come to lie delta or more below the base, in whatever small steps; None if not."""
     if pair.anchor is None or pair.anchor.adapter == pair.parent.adapter:
         return None
-    result = compare(Pair(parent=pair.anchor, candidate=pair.candidate), delta, confidence)
+    result = compare(Pair(parent=pair.anchor, candidate=pair.candidate), delta, level)
     if result.change.value > -delta:
         return None
     says: Decision = "reject" if result.change.high < 0 else "hold"

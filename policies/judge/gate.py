@@ -13,6 +13,8 @@ Non-inferior: see `policies.statistics.noninferiority`, which also says what pow
 A measurement's values may be means of several answers, and for guards they should be: at delta .08 and 20 % failures,
 240 probes show an unchanged guard non-inferior with probability .71 at one answer each, .93 at two, .997 at four.
 
+Any comparison may reject by being worse, so the 5 % error of calling one worse is divided among them.
+
 Canaries: PROTOCOLS asks for 0 critical failures. A base that already fails some makes that unattainable, so: a parent
 without failures demands a candidate without; else the candidate must not fail more than its parent beyond chance, and
 the reason says the upper limit. Decline in small steps, each within delta, is stopped by `Pair.anchor`: the base's
@@ -26,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.judge.comparison import Line, NotPaired, Pair, compare, decline
+from policies.judge.comparison import Level, Line, NotPaired, Pair, compare, decline
 from policies.records import Decision
 from policies.statistics import binomial
 from policies.statistics.lifetime_alpha import lifetime_alpha
@@ -98,18 +100,21 @@ class Ruling:
 def decide(evidence: Evidence, settings: GateSettings) -> Ruling:
     """Judge a candidate. Deterministic. Raises ValueError when `k` is below 1."""
     alpha = lifetime_alpha(settings.alpha, evidence.k) / settings.looks
-    confidence = 1 - (1 - settings.confidence) / settings.looks
-    lines = _improvement(evidence, alpha, confidence, settings)
+    error = (1 - settings.confidence) / settings.looks
+    behaviors = [*evidence.trained.values(), *evidence.guarded.values()]
+    parts = len(evidence.guarded) + sum(b.counter is not None for b in behaviors) + len(evidence.general) + 1
+    level = Level(1 - error, 1 - error / parts)
+    lines = _improvement(evidence, alpha, Level(level.shown, level.shown), settings)
     for name, behavior in evidence.guarded.items():
-        lines.append(_guarded(f"{name}/target", f"{name} failures", behavior.target, behavior.delta, confidence))
+        lines.append(_guarded(f"{name}/target", f"{name} failures", behavior.target, behavior.delta, level))
         if behavior.counter is not None:
             what = f"{name} counter-example failures"
-            lines.append(_guarded(f"{name}/counter", what, behavior.counter, behavior.delta, confidence))
+            lines.append(_guarded(f"{name}/counter", what, behavior.counter, behavior.delta, level))
     for name, behavior in evidence.trained.items():
         if behavior.counter is not None:
             what = f"{name} counter-example failures"
-            lines.append(_guarded(f"{name}/counter", what, behavior.counter, behavior.delta, confidence))
-    lines += _general(evidence.general, settings.general_delta, confidence)
+            lines.append(_guarded(f"{name}/counter", what, behavior.counter, behavior.delta, level))
+    lines += _general(evidence.general, settings.general_delta, level)
     lines += [_canaries(name, pair) for name, pair in evidence.canaries.items()]
     if not evidence.canaries:
         lines.append(Line("canaries", "promote", "no canaries are configured"))
@@ -134,14 +139,14 @@ def _ruling(lines: list[Line], alpha: float) -> Ruling:
     )
 
 
-def _improvement(evidence: Evidence, alpha: float, confidence: float, settings: GateSettings) -> list[Line]:
+def _improvement(evidence: Evidence, alpha: float, level: Level, settings: GateSettings) -> list[Line]:
     """A line per trained behaviour; when none is better, each of them that is not worse says hold."""
     share = alpha / max(1, len(evidence.trained))
     wanted = max(settings.e_threshold, 1 / share)
     lines: list[Line] = []
     better = False
     for name, behavior in evidence.trained.items():
-        line, shown = _trained(name, behavior, share, wanted, confidence)
+        line, shown = _trained(name, behavior, share, wanted, level)
         lines.append(line)
         better = better or shown
     if not better:
@@ -149,14 +154,12 @@ def _improvement(evidence: Evidence, alpha: float, confidence: float, settings: 
     return lines
 
 
-def _trained(
-    name: str, behavior: BehaviorEvidence, alpha: float, wanted: float, confidence: float
-) -> tuple[Line, bool]:
+def _trained(name: str, behavior: BehaviorEvidence, alpha: float, wanted: float, level: Level) -> tuple[Line, bool]:
     what = f"{name} failures"
     if behavior.target is None:
         return Line(f"{name}/target", "hold", f"{what} were not measured"), False
     try:
-        result = compare(behavior.target, behavior.delta, confidence)
+        result = compare(behavior.target, behavior.delta, level)
     except NotPaired as problem:
         return Line(f"{name}/target", "reject", f"{what}: {problem}"), False
     p = sign_flip(result.differences)
@@ -177,12 +180,12 @@ def _trained(
     return Line(f"{name}/target", "hold", sentence, numbers, unresolved=True), False
 
 
-def _guarded(name: str, what: str, pair: Pair | None, delta: float, confidence: float) -> Line:
+def _guarded(name: str, what: str, pair: Pair | None, delta: float, level: Level) -> Line:
     if pair is None:
         return Line(name, "hold", f"{what} were not measured")
     try:
-        result = compare(pair, delta, confidence)
-        crept = decline(pair, delta, confidence)
+        result = compare(pair, delta, level)
+        crept = decline(pair, delta, level)
     except NotPaired as problem:
         return Line(name, "reject", f"{what}: {problem}")
     if result.standing == "worse":
@@ -204,7 +207,7 @@ def _guarded(name: str, what: str, pair: Pair | None, delta: float, confidence: 
     return Line(name, "promote", sentence, result.numbers)
 
 
-def _general(families: Mapping[str, Pair], delta: float, confidence: float) -> list[Line]:
+def _general(families: Mapping[str, Pair], delta: float, level: Level) -> list[Line]:
     """All families together are shown non-inferior; each alone, being small, must only not be worse."""
     if not families:
         return [Line("general", "hold", "general skill was not measured")]
@@ -212,10 +215,10 @@ def _general(families: Mapping[str, Pair], delta: float, confidence: float) -> l
         pooled = Pair.pool(list(families.values()))
     except NotPaired as problem:
         return [Line("general", "reject", f"general errors: {problem}")]
-    lines = [_guarded("general", "general errors", pooled, delta, confidence)]
+    lines = [_guarded("general", "general errors", pooled, delta, level)]
     if len(families) > 1:
         for family, pair in families.items():
-            line = _guarded(f"general/{family}", f"{family} errors", pair, delta, confidence)
+            line = _guarded(f"general/{family}", f"{family} errors", pair, delta, level)
             if line.says == "reject":
                 lines.append(line)
     return lines
@@ -224,7 +227,7 @@ def _general(families: Mapping[str, Pair], delta: float, confidence: float) -> l
 def _canaries(name: str, pair: Pair) -> Line:
     label = f"{name}/canary"
     try:
-        result = compare(pair, 0.5, 0.95)
+        result = compare(pair, 0.5, Level())
     except NotPaired as problem:
         return Line(label, "reject", f"{name} canaries: {problem}")
     n = result.change.n

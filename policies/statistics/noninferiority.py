@@ -33,8 +33,8 @@ Standing = Literal["non-inferior", "unclear", "worse"]
 class NonInferiority:
     """`change` is the mean of candidate - parent (higher is better) with one-sided limits on either side.
 
-    `standing`: "non-inferior" when the lower limit is above -delta; "worse" when it is not and the upper limit is
-    below 0; else "unclear", which more answers would settle.
+    `standing`: "non-inferior" when the lower limit is above -delta; "worse" when it is not and an upper limit (of its
+    own confidence, if asked) is below 0; else "unclear", which more answers would settle.
     """
 
     standing: Standing
@@ -43,9 +43,16 @@ class NonInferiority:
 
 
 def noninferiority(
-    parent: Sequence[float], candidate: Sequence[float], *, delta: float, confidence: float = 0.95
+    parent: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    delta: float,
+    confidence: float = 0.95,
+    worse_confidence: float | None = None,
 ) -> NonInferiority:
-    """Compare results in [0, 1] of the same items in the same order (1 = passed). `confidence` is one-sided.
+    """Compare results in [0, 1] of the same items in the same order (1 = passed). Confidences are one-sided.
+
+    With many comparisons "worse" comes up by chance; give it a higher `worse_confidence` (1 - .05 / comparisons).
 
     >>> noninferiority([1, 0] * 120, [1, 0] * 120, delta=0.05).standing
     'non-inferior'
@@ -60,8 +67,9 @@ def noninferiority(
     standing: Standing = "unclear"
     if change.n and change.low > -delta:
         standing = "non-inferior"
-    elif change.n and change.high < 0:
-        standing = "worse"
+    elif change.n:
+        stricter = paired_interval(parent, candidate, confidence=2 * (worse_confidence or confidence) - 1)
+        standing = "worse" if stricter.high < 0 else "unclear"
     return NonInferiority(standing=standing, change=change, delta=delta)
 
 
