@@ -61,25 +61,56 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _postgres_database(server: str) -> str:
+def _postgres_database(server: str, template: str = "template1") -> str:
+    """A new database like `template`; its name."""
     name = f"test{next(_numbers)}"
-    engine = create_engine(f"postgresql+psycopg://dreamloop@/postgres?host={server}", isolation_level="AUTOCOMMIT")
+    engine = create_engine(_postgres_url(server, "postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     engine.dispose()
+    return name
+
+
+def _postgres_url(server: str, name: str) -> str:
     return f"postgresql+psycopg://dreamloop@/{name}?host={server}"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(scope="session")
+def migrated(postgres_server: str) -> str:
+    """The name of a database with the tables in it, to copy: copying is quicker than migrating."""
+    name = _postgres_database(postgres_server)
+    Store.open(_postgres_url(postgres_server, name)).close()
+    return name
+
+
+DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database: a SQLite file, and a PostgreSQL database."""
+    """The URL of a database without tables: a SQLite file that is not there yet, and a PostgreSQL database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'store.db'}"
-    return _postgres_database(request.getfixturevalue("postgres_server"))
+    server = request.getfixturevalue("postgres_server")
+    return _postgres_url(server, _postgres_database(server))
 
 
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
+def _open(request: pytest.FixtureRequest, folder: Path) -> Store:
+    if request.param == "sqlite":
+        return Store.open(f"sqlite:///{folder / 'state' / 'store.db'}")
+    server = request.getfixturevalue("postgres_server")
+    return Store.open(_postgres_url(server, _postgres_database(server, request.getfixturevalue("migrated"))))
+
+
+@pytest.fixture(params=DATABASES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An open, empty store."""
-    with Store.open(url) as opened:
+    with _open(request, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=DATABASES, scope="module")
+def shared_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """An open store for all tests of a module, which must not mind each other's records: databases take time."""
+    with _open(request, tmp_path_factory.mktemp("shared")) as opened:
         yield opened

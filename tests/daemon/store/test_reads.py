@@ -61,7 +61,9 @@ def test_fresh_is_what_add_would_add(store: Store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reads, "MOST_BOUND", 2)
     with store.transaction() as tx:
         tx.add(signal("a"), signal("b"))
-        new = tx.fresh(signal("x"), example("a"), signal("a"), signal("x"), signal("y"), signal("b"))
+        new: list[Signal | Example] = tx.fresh(
+            signal("x"), example("a"), signal("a"), signal("x"), signal("y"), signal("b")
+        )
         assert [(type(record), record.id) for record in new] == [(Signal, "x"), (Example, "a"), (Signal, "y")]
         assert tx.add(*new) == len(new)
         assert tx.fresh(*new) == []
