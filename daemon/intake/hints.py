@@ -38,6 +38,7 @@ class Noted:
     def __init__(self) -> None:
         self.paths: dict[Path, None] = {}
         self.all = False
+        self.folders = False  # one appeared: files made in it before it was watched gave no event
 
 
 class Hints(FileSystemEventHandler):
@@ -57,7 +58,9 @@ class Hints(FileSystemEventHandler):
         """Note where to look."""
         with self._condition:
             if event.is_directory:
-                self._noted.all = self._noted.all or event.event_type in ("created", "moved")
+                appeared = event.event_type in ("created", "moved")
+                self._noted.folders = self._noted.folders or appeared
+                self._noted.all = self._noted.all or appeared
             else:
                 for name in filter(None, (event.src_path, event.dest_path)):
                     self._noted.paths[Path(_text(name))] = None

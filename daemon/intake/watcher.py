@@ -12,6 +12,7 @@ import fnmatch
 import os
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
@@ -30,6 +31,7 @@ ITSELF = Path("log-watcher")  # stands for the watcher in the list of problems
 UNWATCHED = "*"  # stands for a folder's file system events in the list of problems
 AHEAD_CHARACTERS = 8_000_000  # emitted at most before the store must have it: bounds an inbox
 CATCH_UP_SECONDS = 0.1
+AGAIN_SECONDS = 1.0  # after a folder appeared: by then it is watched, and what was missed is found
 SETTLE_SECONDS = 0.05  # events come in bursts: one look answers all of a burst
 Seen = tuple[int, int, int, int]  # device, inode, size, modification time in ns
 
@@ -78,6 +80,8 @@ class LogWatcher:
         """Begin to watch: everything unread is emitted soon after. Starting twice is harmless."""
         if self._thread is not None:
             return
+        # watchdog 7.1 may add a new folder's watch twice, once for its event and once for its parent's listing
+        warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         self._hints = Hints()
         self._thread = threading.Thread(target=self._run, name="log-watcher", daemon=True)
         self._thread.start()
@@ -122,7 +126,9 @@ class LogWatcher:
     def _run(self) -> None:
         try:
             self._hints.everything()
-            while (noted := self._hints.wait(self._rescan_seconds, SETTLE_SECONDS)) is not None:
+            again = False
+            while (noted := self._hints.wait(self._pause(again), SETTLE_SECONDS)) is not None:
+                again = noted.folders or (again and not noted.all)
                 behind = False
                 with self._lock:
                     try:
@@ -140,6 +146,10 @@ class LogWatcher:
             if observer is not None:
                 observer.stop()
                 observer.join()
+
+    def _pause(self, again: bool) -> float:
+        """How long to wait for events before looking at everything anyway."""
+        return min(AGAIN_SECONDS, self._rescan_seconds) if again else self._rescan_seconds
 
     def _answer(self, noted: Noted) -> bool:
         """Look where the events point, and emit what is new; whether there is more than the store can take at once."""

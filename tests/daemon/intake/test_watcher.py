@@ -13,6 +13,8 @@ import pytest
 from daemon.events import FileRead
 from daemon.intake.watcher import LogWatcher
 
+# watchdog's race over new folders, which the watcher ignores too; pytest installs its own filters for each test
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 PATIENCE = 20.0  # seconds until a condition that should come true at once counts as failed
 
 
