@@ -12,9 +12,11 @@ import structlog
 from daemon import behaviors as behavior_files
 from daemon import report
 from daemon.config import Config
+from daemon.control import REPORT_NAME, SOCKET_NAME
 from daemon.control.feed import Feed
 from daemon.control.server import ControlServer
 from daemon.desk import VERSION, Desk
+from daemon.errors import DreamloopError, GraphError
 from daemon.events import CycleDue, Stop
 from daemon.executors.base import WorkerSpec
 from daemon.executors.process import ProcessExecutor
@@ -34,11 +36,15 @@ from daemon.stations.learn import Learn, general_file
 from daemon.stations.listen import Listen
 from daemon.store.store import Store
 from daemon.telling import Telling
+from daemon.terminal import Terminal
 from graph import memory as graphs
+from graph.errors import GraphUnreadable
 from graph.surface import Surfacer
 from policies.records import Dream
 
 log = structlog.get_logger("dreamloop")
+
+HOPELESS = 3  # failed cycles in a row after which a run of so many cycles gives up
 
 
 class App:
@@ -68,9 +74,11 @@ class App:
         behaviors = behavior_files.load(folder, [*config.behaviors.train, *config.behaviors.guard])
         model = resolve(config.model.path) if config.model.path == "nano" else config.resolve(config.model.path)
         check(model)
-        memory = graphs.load(
-            graphs.BUNDLED if config.graph.path == "bundled" else config.resolve(config.graph.path), config.graph.format
-        )
+        try:
+            place = "bundled" if config.graph.path == "bundled" else config.resolve(config.graph.path)
+            memory = graphs.load(place, config.graph.format)
+        except GraphUnreadable as error:
+            raise GraphError(str(error)) from error
         surfacer = Surfacer(memory)
         for problem in memory.problems:
             log.warning("memory graph", problem=problem)
@@ -119,6 +127,8 @@ class App:
             format=config.intake.format,
             rescan_seconds=config.intake.rescan_seconds,
             max_line_bytes=config.intake.max_line_bytes,
+            create_below=config.state,
+            report=lambda problem: log.warning("conversation log", problem=problem),
         )
         stations = (Listen(), Dreaming(), Grade(), Learn(placebo=self.placebo), Judge(), Guard())
         loop = Loop(
@@ -137,7 +147,7 @@ class App:
             rest=lambda resting: loop.call(loop.rest, "window", resting),
             idle_seconds=lambda: time.time() - loop.last_activity,
         )
-        loop.on_cycle_end = schedule.again
+        loop.on_cycle_end = lambda: schedule.again(loop.failed_in_a_row)
         desk = Desk(
             config=config,
             store=store,
@@ -148,7 +158,7 @@ class App:
             metrics_url=f"http://{config.daemon.metrics_host}:{port}/metrics",
             problems=lambda: [*watcher.problems(), *memory.problems],
         )
-        control = ControlServer(config.state / "control.sock", desk, version=VERSION)
+        control = ControlServer(config.state / SOCKET_NAME, desk, version=VERSION)
 
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             aio.add_signal_handler(signal_number, lambda: loop.post(Stop(why="asked to stop")))
@@ -160,9 +170,9 @@ class App:
             watcher.start()
             await control.start()
             if self.view:
-                from daemon.terminal import follow
-
-                terminal = asyncio.create_task(follow(desk.status, feed, config.state))
+                hint = f"Ctrl-C stops    in another terminal: dreamctl --state {config.state} status"
+                screen = Terminal(desk.status, desk.adapters, feed.subscribe(), recent=feed.recent(), hint=hint)
+                terminal = asyncio.create_task(screen.run())
             log.info(
                 "ready",
                 pid_socket=str(control.path),
@@ -172,13 +182,15 @@ class App:
             schedule.start()
             if loop.store.current_cycle() is not None and schedule.continuous:
                 loop.due.clear()  # the interrupted cycle goes on first, and asks for its successor itself
-            await loop.run(until=lambda: self.cycles is not None and loop.finished_cycles >= self.cycles)
+            await loop.run(until=lambda: self._enough(loop))
+            if self.cycles is not None and loop.failed_in_a_row >= HOPELESS:
+                raise DreamloopError(f"{HOPELESS} cycles failed in a row; the log above says why")
             if self.cycles is not None and loop.stopping is None:
                 schedule.close()
                 await self._seal(loop, store, desk)
         finally:
             with contextlib.suppress(Exception):
-                report.save(desk.report(), config.state / "report.json")
+                report.save(desk.report(), config.state / REPORT_NAME)
             schedule.close()
             if terminal is not None:
                 terminal.cancel()
@@ -191,6 +203,10 @@ class App:
             store.close()
         log.info("stopped", why=loop.stopping or f"{loop.finished_cycles} cycles done")
         return 0
+
+    def _enough(self, loop: Loop) -> bool:
+        """With `cycles`: have they finished, or is there no point in going on?"""
+        return self.cycles is not None and (loop.finished_cycles >= self.cycles or loop.failed_in_a_row >= HOPELESS)
 
     async def _seal(self, loop: Loop, store: Store, desk: Desk) -> None:
         """Measure base and serving adapter on the sealed probes; the read is logged."""

@@ -77,7 +77,7 @@ class IntakeSection(Section):
     format: str = "auto"
     patterns: list[str] = ["*.jsonl"]
     rescan_seconds: float = Field(default=30.0, gt=0)
-    max_line_bytes: int = Field(default=100_000_000, ge=1024)
+    max_line_bytes: int = Field(default=16_000_000, ge=1024, description="longer lines are passed over, with a word")
     context_turns: int = Field(default=4, ge=0, description="earlier turns kept as a turn's context")
 
 

@@ -64,6 +64,7 @@ class Loop:
         self.asks: dict[str, asyncio.Future[JobFinished]] = {}  # jobs somebody waits for (chat): not durable
         self.waiting: deque[Job] = deque()  # such jobs while their lane is busy
         self.finished_cycles = 0
+        self.failed_in_a_row = 0
         self.last_activity = clock()
         self.on_cycle_end: Callable[[], None] = lambda: None
         self._paused: set[str] = set(store.fact("paused", []))
@@ -186,6 +187,7 @@ class Loop:
         closed = self.store.cycle(cycle)
         if state == "done" and closed is not None and tuple(closed.stages) == STAGES:
             self.finished_cycles += 1
+        self.failed_in_a_row = 0 if state == "done" else self.failed_in_a_row + 1
         log.info("cycle ends", cycle=cycle, state=state, why=why)
         self.tell({"event": "cycle", "cycle": cycle, "state": state, "why": why})
         self.on_cycle_end()

@@ -20,6 +20,7 @@ from policies.windows import is_open
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 WINDOW_CHECK_SECONDS = 15
+LONGEST_PAUSE_SECONDS = 900.0
 
 
 class Schedule:
@@ -56,10 +57,13 @@ class Schedule:
         if self.continuous:
             self.due("continuous")
 
-    def again(self) -> None:
-        """A cycle has ended: a continuous schedule asks for the next one after a short pause."""
+    def again(self, failed_in_a_row: int = 0) -> None:
+        """A cycle has ended: a continuous schedule asks for the next one after a short pause, longer after failures."""
         if self.continuous:
-            when = datetime.now().astimezone() + timedelta(seconds=self.section.pause_between_seconds)
+            pause = self.section.pause_between_seconds
+            if failed_in_a_row:
+                pause = min(LONGEST_PAUSE_SECONDS, max(1.0, pause) * 2.0**failed_in_a_row)
+            when = datetime.now().astimezone() + timedelta(seconds=pause)
             self._scheduler.add_job(
                 self.due, "date", run_date=when, args=["continuous"], id="next", replace_existing=True
             )

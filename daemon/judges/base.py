@@ -25,5 +25,8 @@ def load(name: str) -> Judge:
         module = importlib.import_module(f"daemon.judges.{name}")
     except ModuleNotFoundError:
         raise BehaviorError(f"there is no judge named {name!r}; a judge is a file in daemon/judges") from None
-    found: Judge = module.JUDGE
-    return found
+    for found in vars(module).values():
+        if isinstance(found, type) and getattr(found, "name", None) == name:
+            judge: Judge = found()
+            return judge
+    raise BehaviorError(f"{module.__file__}: has no class whose `name` is {name!r}")
