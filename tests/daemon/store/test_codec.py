@@ -68,13 +68,13 @@ def test_encode_and_decode_are_inverse(record: type[Any], data: st.DataObject) -
 @pytest.mark.parametrize("record", [record for record in RECORDS if record is not Transition], ids=lambda r: r.__name__)
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_database_gives_back_what_it_was_given(shared_store: Store, record: type[Any], data: st.DataObject) -> None:
+def test_the_database_gives_back_what_it_was_given(store: Store, record: type[Any], data: st.DataObject) -> None:
     """A record read from the database is the one that was added: NUL, surrogates, NaN and 64-bit numbers included."""
     drawn = data.draw(record_of(record))
     original = dataclasses.replace(drawn, id=f"{drawn.id}{next(_numbers)}")  # the store keeps the first of an id
-    with shared_store.transaction() as tx:
+    with store.transaction() as tx:
         assert tx.add(original) == 1
-    assert repr(shared_store.get(record, original.id)) == repr(original)
+    assert repr(store.get(record, original.id)) == repr(original)
 
 
 @given(TEXT)
