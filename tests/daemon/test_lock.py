@@ -85,10 +85,8 @@ def test_release_forgets_the_holder(tmp_path: Path) -> None:
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """A worker forked off the daemon does not hold its lock when the daemon is gone."""
-    script = HOLDER.replace(
-        'print("locked", flush=True)',
-        'import os\nif os.fork() == 0:\n    time.sleep(600)\nprint("locked", flush=True)',
-    )
+    # the child speaks, so that it has certainly started when its parent is killed
+    script = HOLDER.replace('print("locked", flush=True)', 'import os\nif os.fork() == 0: print("locked", flush=True)')
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path])}
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)],
