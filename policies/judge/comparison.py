@@ -119,7 +119,7 @@ def decline(pair: Pair, delta: float, level: Level) -> Line | None:
     result = compare(Pair(parent=pair.anchor, candidate=pair.candidate), delta, level)
     if result.change.value > -delta:
         return None
-    says: Decision = "reject" if result.change.high < 0 else "hold"
+    says: Decision = "reject" if result.standing == "worse" else "hold"
     sentence = f"are {result.after:.1%}, and were {result.before:.1%} on the base: more than {delta:.1%} in all"
     return Line("decline", says, sentence, {"base": result.before}, unresolved=says == "hold")
 

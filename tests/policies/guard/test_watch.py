@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.guard import watch
+from policies.statistics import binomial
 
 SETTINGS = watch.Settings(arl=1000.0)
 
@@ -84,6 +85,8 @@ def test_a_thin_baseline_is_a_wider_one():
         state = watch.calibrate(watch.start(), "probe", "listening", [1.0] * (n // 10) + [0.0] * (n - n // 10))
         limits.append(watch.m0(state, "probe", "listening", SETTINGS))
     assert limits == sorted(limits, reverse=True) and limits[-1] < 0.11 < 0.2 < limits[0]
+    assert limits[1] == pytest.approx(binomial.upper(10, 100, 0.99))
+    assert limits[2] == pytest.approx(binomial.upper(40, 400, 0.95))
 
 
 def test_a_perfect_parent_can_be_watched():
