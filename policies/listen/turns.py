@@ -44,7 +44,7 @@ def exchanges(messages: Iterable[Message], context_turns: int, *, closed: bool =
     """
     found: list[Exchange] = []
     system: str | None = None
-    system_now: str | None = None  # as it stood when the open turn began
+    system_now: str | None = None  # as it stood when the user last spoke, before any answer
     current = _Open()
     for message in sorted({m.id: m for m in messages}.values(), key=lambda m: (m.order, m.id)):
         text = message.text.strip()
@@ -57,8 +57,7 @@ def exchanges(messages: Iterable[Message], context_turns: int, *, closed: bool =
                 turn = _turn(current, [e.turn for e in found], system_now, context_turns)
                 found.append(Exchange(turn=turn, reaction=text))
                 current = _Open()
-            if not current.said:
-                system_now = system
+            system_now = system
             current.said.append(text)
         elif current.said:
             current.answered.append(message)

@@ -153,7 +153,7 @@ def test_looking_twice_costs(good):
 
 
 def test_many_comparisons_do_not_reject_by_chance(good, pair):
-    """Of 60 unchanged candidates with ten guards on few probes, about 3 are rejected at most; at 5 % each it were 25."""
+    """Of 60 unchanged candidates with ten guards on few probes, few are rejected; at 5 % each it were 25."""
     rejected = 0
     for seed in range(60):
         guards = {

@@ -67,6 +67,17 @@ def test_context_is_limited_and_led_by_the_system_message(make):
     assert [m.content for m in turns(log, 0, closed=True)[-1].context] == ["be brief"]
 
 
+def test_a_later_system_message_is_not_a_turns_context(make):
+    """What the system says after the user has spoken is no part of what the answer was trained to follow."""
+    log = [
+        make.message("system", "be brief", 0),
+        make.message("user", "use grep", 1),
+        make.message("system", "be long", 2),
+        make.message("assistant", "used grep", 3),
+    ]
+    assert [m.content for m in turns(log, 4, closed=True)[0].context] == ["be brief"]
+
+
 def test_a_turn_taken_early_keeps_its_id_when_it_grows(make):
     """A closed conversation that goes on after all does not give the same turn a second id."""
     log = [make.message("user", "use grep", 0), make.message("assistant", "used", 1)]
