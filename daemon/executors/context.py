@@ -12,6 +12,7 @@ from daemon.executors.base import WorkerSpec
 from daemon.models.base import Model
 
 _BETWEEN_REPORTS = 0.1
+_NEVER_PAUSED = "chat."  # light work: a pause is for what takes a device for minutes
 
 
 class Control:
@@ -41,13 +42,14 @@ class Control:
             self._ending = True
             self._changed.notify_all()
 
-    def pass_or_raise(self, job: str) -> None:
-        """Return when `job` may go on; waits while paused. Raises Cancelled."""
+    def pass_or_raise(self, job: Job) -> None:
+        """Return when `job` may go on; waits while paused, unless a person waits for the job. Raises Cancelled."""
         with self._changed:
-            while self._paused and not self._ending and job not in self._cancelled:
+            waits = not job.kind.startswith(_NEVER_PAUSED)
+            while waits and self._paused and not self._ending and job.id not in self._cancelled:
                 self._changed.wait()
-            if self._ending or job in self._cancelled:
-                raise Cancelled(f"{job} was cancelled")
+            if self._ending or job.id in self._cancelled:
+                raise Cancelled(f"{job.kind} was cancelled")
 
     def forget(self, job: str) -> None:
         """The job is over."""
@@ -92,4 +94,4 @@ class WorkerContext:
         if last is None or now - last[0] >= _BETWEEN_REPORTS or (done >= total and last[1:] != (done, note)):
             self._last = (now, done, note)
             self._report(Progress(job=self._job.id, kind=self._job.kind, done=done, total=total, note=note))
-        self._control.pass_or_raise(self._job.id)
+        self._control.pass_or_raise(self._job)

@@ -32,7 +32,7 @@ def run(
     began = time.monotonic()
     context = WorkerContext(job, spec, model, control, report)
     try:
-        control.pass_or_raise(job.id)
+        control.pass_or_raise(job)
         result = runner(job.kind)(dict(job.payload), context)
         return JobFinished(job=job, result=result, seconds=time.monotonic() - began)
     except Exception as error:

@@ -100,12 +100,23 @@ def test_progress_is_at_most_ten_a_second_and_tells_the_end() -> None:
 
 def test_a_cancelled_job_does_not_cancel_the_next_of_the_same_id() -> None:
     """A retried job has the id of its first attempt: the old order must not reach it."""
-    control = Control()
-    control.cancel("j")
+    control, again = Control(), job("echo")
+    control.cancel(again.id)
     with pytest.raises(Cancelled):
-        control.pass_or_raise("j")
-    control.forget("j")
-    control.pass_or_raise("j")
+        control.pass_or_raise(again)
+    control.forget(again.id)
+    control.pass_or_raise(again)
+
+
+def test_a_pause_does_not_hold_what_a_person_waits_for() -> None:
+    """A paused worker still answers in a chat, and still hears that the chat was cancelled."""
+    control = Control()
+    control.pause(True)
+    chat = Job.make("chat.answer", lane="serve", cycle=1)
+    control.pass_or_raise(chat)
+    control.cancel(chat.id)
+    with pytest.raises(Cancelled):
+        control.pass_or_raise(chat)
 
 
 def test_the_wire_carries_records_and_refuses_everything_else() -> None:
