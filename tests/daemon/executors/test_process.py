@@ -36,7 +36,7 @@ class Inbox:
         self.progress: list[Progress] = []
 
     def take(self) -> Event:
-        event = self.events.get(timeout=60)
+        event = self.events.get(timeout=300)
         if isinstance(event, Progress):
             self.progress.append(event)
         return event
@@ -268,7 +268,7 @@ from daemon.executors.process import ProcessExecutor
 events = queue.SimpleQueue()
 executor = ProcessExecutor(WorkerSpec(backend="hf", options={{"path": {str(tmp_path)!r}}}), events.put)
 executor.submit(Job.make("{HERE}:answer", lane="serve", cycle=1, texts=["the fox", "no"]))
-while not isinstance(event := events.get(timeout=120), JobFinished):
+while not isinstance(event := events.get(timeout=300), JobFinished):
     assert not hasattr(event, "error"), event.error
 assert len(event.result.notes["answers"]) == 2
 executor.close()
