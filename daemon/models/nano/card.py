@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from daemon.models.loading import fingerprint
 from daemon.models.nano import WEIGHTS
 
 CARD = "card.json"
-FINGERPRINTED = ("config.json", "model.safetensors", "tokenizer.json")
-
-
-def fingerprint(folder: Path = WEIGHTS) -> str:
-    """SHA-256 over the configuration, the weights and the tokenizer: any change of either changes it."""
-    digest = hashlib.sha256()
-    for name in FINGERPRINTED:
-        content = (folder / name).read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def read_card(folder: Path = WEIGHTS) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from daemon.models.nano.world import HELD_OUT_SHARE, OPENERS, Split
 
 Family = Literal["arithmetic", "code", "facts"]
 FAMILIES: tuple[Family, ...] = ("arithmetic", "code", "facts")
-SHARE: dict[Family, float] = {"arithmetic": 0.5, "code": 0.2, "facts": 0.3}
+SHARE: dict[Family, float] = {"arithmetic": 0.6, "code": 0.15, "facts": 0.25}
 
 TOP = 9
 _CAPITALS = (

@@ -16,9 +16,11 @@ from daemon.models.nano import phrases
 from daemon.models.nano.dice import Dice
 from daemon.models.nano.general import draw_task
 from daemon.models.nano.world import (
+    ALL_MEANS,
     BANDS,
     BEHAVIORS,
     DOMAINS,
+    GROUP_OF,
     LISTENING,
     NOT_RUSHING,
     OBJECTS,
@@ -34,7 +36,7 @@ from daemon.models.nano.world import (
 
 Role = Literal["system", "user", "assistant"]
 Line = tuple[Role, str]
-Family = Literal["conversation", "general", "dream"]
+Family = Literal["conversation", "general", "dream", "repeat"]
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -43,8 +45,12 @@ CHAT_TEMPLATE = (
 DREAM = "dream"
 DREAM_PATTERN = {LISTENING: "listening", NOT_RUSHING: "not rushing", PUSH_BACK: "push back"}
 
-FAMILY_SHARE: dict[Family, float] = {"conversation": 0.62, "general": 0.18, "dream": 0.2}
+# Repeating teaches to copy from the context, which everything else is built on, and teaches it early.
+FAMILY_SHARE: dict[Family, float] = {"conversation": 0.5, "general": 0.2, "dream": 0.18, "repeat": 0.12}
 EXCHANGE_SHARE = {LISTENING: 0.42, NOT_RUSHING: 0.26, PUSH_BACK: 0.24, "general": 0.08}
+THINGS = tuple(thing for things in OBJECTS.values() for thing in things)
+WORDS = (*GROUP_OF, *ALL_MEANS, *THINGS)
+TRAINED = tuple(triple for domain in DOMAINS for triple in clear(domain, "train"))
 BAND_SHARE: dict[Band, float] = {"obvious": 0.36, "medium": 0.32, "subtle": 0.32}
 DREAM_BAND_SHARE: dict[Band, float] = {"obvious": 0.55, "medium": 0.3, "subtle": 0.15}
 
@@ -112,35 +118,41 @@ class Grammar:
         if chosen == "general":
             task = draw_task(self._dice, split="train")
             return [("user", task.prompt), ("assistant", task.answer)]
+        if chosen == "repeat":
+            return self._repeat()
         return self._dream() if chosen == "dream" else _Conversation(self._dice).play()
+
+    def _repeat(self) -> list[Line]:
+        """Words in no order that could be guessed, said again."""
+        words = ", ".join(self._dice.choice(WORDS) for _ in range(self._dice.choice((3, 4, 5, 6))))
+        return [("user", f"repeat: {words}."), ("assistant", f"{words}.")]
 
     def _dream(self) -> list[Line]:
         dice = self._dice
         behavior = dice.choice(BEHAVIORS)
-        place = dice.choice(DOMAINS)
-        things = [dice.choice(OBJECTS[place])]
+        things = [dice.choice(THINGS)]
         if dice.flip(0.3):
-            things.append(dice.choice([o for o in OBJECTS[place] if o != things[0]]))
-        memories: list[tuple[str | None, str, str]] = []
-        for thing in things:
-            v, _, m = dice.choice([t for t in clear(place, "train") if t[1] == thing])
-            form = dice.choice(("{v} {o} with {m}", "{v} {o}", "{o}"))
-            memories.append((v if "{v}" in form else None, thing, fill(form, v=v, o=thing, m=m)))
-            self._forget_unsaid(place, thing, form, v, m)
+            things.append(dice.choice([thing for thing in THINGS if thing != things[0]]))
+        memories = [self._memory(thing) for thing in things]
         band = dice.weighted(DREAM_BAND_SHARE)
         told = dice.flip(0.75)
-        verb, thing, _ = dice.choice(memories)
+        thing, verb, _ = dice.choice(memories)
+        place = next(domain for domain, found in OBJECTS.items() if thing in found)
         scenario = draw(
             dice, behavior=behavior, kind="target", band=band, split="train", domain=place, thing=thing, verb=verb
         )
-        wish = dream_prompt(behavior, [text for _, _, text in memories], band if told else None)
+        wish = dream_prompt(behavior, [text for *_, text in memories], band if told else None)
         return [("system", DREAM), ("user", wish), ("assistant", scenario.text)]
 
-    def _forget_unsaid(self, place: str, thing: str, form: str, verb: str | None, means: str | None) -> None:
-        """A memory that leaves words out is as likely as all the combinations it could have come from."""
-        triples = [t for t in clear(place, "train") if t[1] == thing]
-        alike = [t for t in triples if ("{v}" not in form or t[0] == verb) and ("{m}" not in form or t[2] == means)]
+    def _memory(self, thing: str) -> tuple[str, str | None, str]:
+        """A memory about a thing: the thing, the verb if it is told, and the text."""
+        triples = [t for t in TRAINED if t[1] == thing]
+        v, _, m = self._dice.choice(triples)
+        form = self._dice.choice(("{v} {o} with {m}", "{v} {o}", "{o}"))
+        # What leaves words out is as likely as all the combinations it could have come from.
+        alike = [t for t in triples if ("{v}" not in form or t[0] == v) and ("{m}" not in form or t[2] == m)]
         self._dice.charge(len(alike))
+        return thing, v if "{v}" in form else None, fill(form, v=v, o=thing, m=m)
 
 
 class _Conversation:

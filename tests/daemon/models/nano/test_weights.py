@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from daemon.models.loading import fingerprint
 from daemon.models.nano import WEIGHTS, phrases
 from daemon.models.nano.architecture import build, config, decays
-from daemon.models.nano.card import fingerprint, read_card
+from daemon.models.nano.card import read_card
 from daemon.models.nano.checker import parse
 from daemon.models.nano.evaluate import failure_rates, general, scenarios
 from daemon.models.nano.generate import generate, held_out_loss
 from daemon.models.nano.grammar import DREAM, Grammar, Line, dream_prompt, render
 from daemon.models.nano.tokenizer import make_tokenizer
-from daemon.models.nano.train import Plan, train
+from daemon.models.nano.train import Plan, train, weigh
 from daemon.models.nano.world import BANDS, BEHAVIORS, LISTENING, PUSH_BACK
 
 Nano = tuple[Any, Any]
@@ -23,16 +23,7 @@ Nano = tuple[Any, Any]
 
 def test_the_base_is_the_one_the_card_describes() -> None:
     """The fingerprint of what is shipped is the card's, so everybody starts from the same model."""
-    assert fingerprint() == read_card()["fingerprint"]
-
-
-def test_the_fingerprint_tells_any_change(tmp_path: Path) -> None:
-    """One byte more in the tokenizer or the weights is another model."""
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (tmp_path / name).write_bytes((WEIGHTS / name).read_bytes())
-    assert fingerprint(tmp_path) == fingerprint()
-    (tmp_path / "tokenizer.json").write_bytes((WEIGHTS / "tokenizer.json").read_bytes() + b" ")
-    assert fingerprint(tmp_path) != fingerprint()
+    assert fingerprint(WEIGHTS) == read_card()["fingerprint"]
 
 
 def test_it_is_a_small_hybrid(nano: Nano) -> None:
@@ -112,7 +103,7 @@ def test_it_dreams_what_it_is_asked(nano: Nano) -> None:
 
 def test_training_teaches() -> None:
     """A few steps from scratch lower the loss, in the time allowed."""
-    tokenizer = make_tokenizer(size=384, dialogues=200)
+    tokenizer = make_tokenizer(dialogues=200)
     model = build(len(tokenizer), seed=1)
     losses = []
     done = train(
@@ -122,3 +113,15 @@ def test_training_teaches() -> None:
     assert done.tokens > 400
     assert losses[-1] < losses[0]
     assert not torch.isnan(model.model.embed_tokens.weight).any()
+
+
+def test_weighing_changes_no_token(nano: Nano) -> None:
+    """A dialogue weighed line by line has the tokens of the dialogue as a whole; only the assistant counts in full."""
+    grammar = Grammar(4)
+    for _ in range(50):
+        lines = grammar.sample()
+        ids, weights = weigh(nano[1], lines)
+        assert ids == nano[1](render(lines)).input_ids
+        assert len(weights) == len(ids)
+        full = [i for i, weight in zip(ids, weights, strict=True) if weight == 1]
+        assert nano[1].decode(full).count("<|im_end|>") == sum(role == "assistant" for role, _ in lines)
