@@ -51,7 +51,7 @@ class ModelSection(Section):
     threads: int = Field(default=1, ge=1, le=256)
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    generate_batch: int = Field(default=64, ge=1)
+    generate_batch: int = Field(default=256, ge=1, description="answers generated together")
     max_tokens: int = Field(default=48, ge=1)
 
 

@@ -81,8 +81,8 @@ class JobFailed:
 class FileRead:
     """Messages read from one log file, and how far: stored together in one transaction.
 
-    `identity` is "device:inode:beginning", the last a hash of how the file begins (inodes are used again); `offset` the byte after the last complete line that was read; `skipped` says which
-    lines were passed over and why.
+    `identity` is "device:inode:beginning", the last a hash of how the file begins (inodes are used again); `offset` the
+    byte after the last complete line that was read; `skipped` says which lines were passed over and why.
     """
 
     path: str

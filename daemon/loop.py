@@ -137,7 +137,7 @@ class Loop:
         cycle = self.store.current_cycle()
         with self.store.transaction() as tx:
             tx.file(read.identity, read.path, read.format, read.offset, self.clock())
-            fresh = [m for m in read.messages if self.store.get(type(m), m.id) is None]
+            fresh = tx.fresh(*read.messages)
             tx.add(*fresh)
             plan = station.hear(fresh, self.look(cycle.id if cycle else 0))
             self._write(tx, plan)
@@ -275,7 +275,7 @@ class Loop:
     # --- writing
 
     def _write(self, tx: Transaction, plan: Plan) -> None:
-        fresh = [record for record in plan.records if tx.get(type(record), record.id) is None]
+        fresh = tx.fresh(*plan.records)
         tx.add(*fresh)
         self.stored(fresh)
         for job in plan.jobs:

@@ -59,9 +59,7 @@ class Generator(Protocol):
         """One answer per prompt, in order, without special tokens."""
         ...
 
-    def logprobs(
-        self, pairs: Sequence[tuple[Conversation, str]], checkpoint: Checkpoint = ignore
-    ) -> list[list[float]]:
+    def logprobs(self, pairs: Sequence[tuple[Conversation, str]], checkpoint: Checkpoint = ignore) -> list[list[float]]:
         """Per pair (prompt, answer) the log-probability in nats of each answer token and the end-of-turn token."""
         ...
 
@@ -92,5 +90,16 @@ class Learner(Protocol):
         ...
 
 
-class Model(Generator, Learner, Protocol):
+@runtime_checkable
+class Diverges(Protocol):
+    """Compares an adapter with its base over the whole vocabulary."""
+
+    def divergence(
+        self, texts: Sequence[str | tuple[Conversation, str]], adapter: Path | None, checkpoint: Checkpoint = ignore
+    ) -> list[float]:
+        """Mean KL(base || adapter) in nats per token of each text, or of each answer where a prompt is given."""
+        ...
+
+
+class Model(Generator, Learner, Diverges, Protocol):
     """A model with every capability the loop itself needs."""

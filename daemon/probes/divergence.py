@@ -11,20 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from daemon.models.base import Checkpoint, Conversation, ignore
+from daemon.models.base import Checkpoint, Conversation, Diverges, ignore
 from daemon.probes.behavior import record
 from policies.records import ChatMessage, Measurement
 from policies.statistics.bootstrap import mean_interval
 
 Text = str | tuple[Conversation, str]  # plain text, or a prompt and its answer in the model's chat form
-
-
-class Diverges(Protocol):
-    """A model that can compare an adapter with its base over the whole vocabulary."""
-
-    def divergence(self, texts: Sequence[Text], adapter: Path | None, checkpoint: Checkpoint = ignore) -> list[float]:
-        """Mean KL in nats per token of each text."""
-        ...
 
 
 class Neutral(Protocol):

@@ -8,6 +8,7 @@ than what a rollback would bring back; see `policies.guard.watch`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -164,7 +165,7 @@ def probe(payload: dict[str, Any], context: Context) -> Result:
             name,
             samples=1,
             sampling=sampling,
-            checkpoint=lambda done, total, name=name: context.checkpoint(done, total, f"probing {name}"),
+            checkpoint=partial(context.checkpoint, note=f"probing {name}"),
         )
         failed[name] = [1 - value for value in values]
     return Result(notes={"failed": failed})

@@ -97,9 +97,15 @@ class World:
             stations=stations,  # type: ignore[arg-type]
             watcher=NoLogs(),  # type: ignore[arg-type]
             look=lambda cycle: View(
-                store=store, config=config, now=self.now, cycle=cycle, serving=store.serving(), behaviors={},
-                memory=memory, surfacer=Surfacer(memory),
-            ),  # fmt: skip
+                store=store,
+                config=config,
+                now=self.now,
+                cycle=cycle,
+                serving=store.serving(),
+                behaviors={},
+                memory=memory,
+                surfacer=Surfacer(memory),
+            ),
             tell=lambda happening: self.told.append(dict(happening)),
             clock=lambda: self.now,
         )

@@ -32,7 +32,7 @@ def test_a_nightly_window_opens_and_closes(window: str, at: str, open_: bool) ->
 
 
 def test_idle_opens_after_the_configured_silence() -> None:
-    """"idle" means nobody has talked for idle_minutes."""
+    """ "idle" means nobody has talked for idle_minutes."""
     now = datetime(2026, 1, 1)
     assert not is_open("idle", now=now, idle_seconds=599, idle_after_seconds=600)
     assert is_open("idle", now=now, idle_seconds=600, idle_after_seconds=600)
