@@ -152,6 +152,9 @@ class JudgeSection(Section):
     alpha: float = Field(default=0.05, gt=0, lt=1)
     probes: int = Field(default=240, ge=20, description="rotating target probes per behaviour, counter probes half")
     samples: int = Field(default=2, ge=1, description="answers per probe")
+    second_look: int = Field(
+        default=6, ge=0, description="answers per probe where the first look left it open; 0: none"
+    )
     general_probes: str = "bundled"
     general_delta: float = Field(default=0.05, gt=0, lt=1)
     canaries: int = Field(default=100, ge=0)

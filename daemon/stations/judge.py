@@ -6,7 +6,8 @@ which loads the adapter from its folder as any request would, so a layer that se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,8 @@ from policies.judge.gate import BehaviorEvidence, Evidence, GateSettings, decide
 from policies.records import Adapter, Kind, Measurement, Verdict, content_id
 
 ROTATING = "rotating"
+CANARY = "canary"
+AGAIN = "rotating, second look"  # how such a measurement is marked: the same probes, more answers
 
 
 class Judge:
@@ -40,14 +43,15 @@ class Judge:
         for other in (candidate.parent, None):  # the base is the anchor against decline in small steps
             if other not in who and not self._measured(view, other):
                 who.append(other)
-        return Plan(jobs=(measuring(view, who, split=ROTATING, key=candidate.id),))
+        return Plan(jobs=(measuring(view, who, split=ROTATING, key=[candidate.id, 1]),))
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
-        """After measuring attest, after attesting decide."""
-        if done.job.kind == "judge.measure":
-            candidate = self._candidate(view)
-            if candidate is None:
-                return Plan(records=done.result.records)
+        """After measuring attest, after attesting decide; where more answers would settle it, look once more first."""
+        candidate = self._candidate(view)
+        records = tuple(done.result.records)
+        if candidate is None:
+            return Plan(records=records)
+        if done.job.kind == "judge.measure" and done.job.payload["look"] == 1:
             attest = Job.make(
                 "judge.attest",
                 lane="serve",
@@ -57,8 +61,10 @@ class Judge:
                 adapter_folder=folder_of(view, candidate.id),
                 parity=parity.fixed_pairs(view.behaviors.values()),
             )
-            return Plan(records=done.result.records, jobs=(attest,))
-        return self._decide(done, view)
+            return Plan(records=records, jobs=(attest,))
+        if done.job.kind == "judge.attest":
+            records = (self._parity(candidate, done.result.notes["parity"], view),)
+        return self._decide(candidate, records, view, last_look=done.job.kind == "judge.measure")
 
     def _candidate(self, view: View) -> Adapter | None:
         waiting = [id for id, state in view.store.adapter_states().items() if state == "trained"]
@@ -67,13 +73,18 @@ class Judge:
     def _measured(self, view: View, adapter: str | None) -> bool:
         return view.store.count(Measurement, adapter=adapter, split=ROTATING, probe="general") > 0
 
-    def _decide(self, done: JobFinished, view: View) -> Plan:
-        candidate = view.store.get(Adapter, done.job.payload["adapter"])
-        assert candidate is not None
+    def _parity(self, candidate: Adapter, served: list[list[float]], view: View) -> Measurement:
         as_trained = view.store.fact(f"parity/{candidate.id}")
-        apart = parity.difference(as_trained, done.result.notes["parity"]) if as_trained else None
+        apart = parity.difference(as_trained, served) if as_trained else math.inf
+        return Measurement(
+            id=content_id("measurement", "parity", candidate.id, view.cycle),
+            probe="parity", adapter=candidate.id, behavior="", kind="", band="", split=ROTATING,
+            value=apart, low=apart, high=apart, n=len(served), items=(), values=(), cycle=view.cycle, at=view.now,
+        )  # fmt: skip
+
+    def _decide(self, candidate: Adapter, new: tuple[Measurement, ...], view: View, *, last_look: bool) -> Plan:
         settings = view.config.judge
-        shown = evidence(view, candidate, apart)
+        shown = evidence(view, candidate, new)
         ruling = decide(
             shown,
             GateSettings(
@@ -81,8 +92,15 @@ class Judge:
                 general_delta=settings.general_delta,
                 max_kl=settings.max_kl,
                 parity_tolerance=settings.parity_tolerance,
+                looks=2 if settings.second_look else 1,
             ),
         )
+        parts = [part.split("/") for part in ruling.unresolved if "/" in part and part.split("/")[0] in view.behaviors]
+        if ruling.decision == "hold" and parts and settings.second_look and not last_look:
+            who = list(dict.fromkeys([candidate.id, candidate.parent]))
+            again = measuring(view, who, split=ROTATING, key=[candidate.id, 2], look=2, parts=parts)
+            told = {"event": "looking again", "at": [" ".join(part) for part in parts]}
+            return Plan(records=new, jobs=(again,), happenings=(told,))
         decision, reasons = ruling.decision, ruling.reasons
         if decision == "promote" and candidate.parent != view.serving:
             decision = "hold"  # an operator changed the serving adapter while this one was in the making
@@ -97,52 +115,66 @@ class Judge:
             cycle=view.cycle,
             at=view.now,
         )
-        why = reasons[0]
-        moves = [Move(adapter=candidate.id, after="judged", why=why)]
-        moves.append(Move(adapter=candidate.id, after=_AFTER[decision], why=why))
-        rates = {name: 1 - b.target.candidate.value for name, b in shown.trained.items() if b.target is not None}
+        verdict_told: dict[str, Any] = {
+            "event": "verdict",
+            "adapter": candidate.id,
+            "decision": decision,
+            "reasons": list(reasons),
+            "failure": {n: 1 - b.target.candidate.value for n, b in shown.trained.items() if b.target is not None},
+        }
         return Plan(
-            records=(verdict,),
-            moves=tuple(moves),
-            happenings=(
-                {
-                    "event": "verdict",
-                    "adapter": candidate.id,
-                    "decision": decision,
-                    "reasons": list(reasons),
-                    "failure": rates,
-                },
+            records=(*new, verdict),
+            moves=(
+                Move(adapter=candidate.id, after="judged", why=reasons[0]),
+                Move(adapter=candidate.id, after=_AFTER[decision], why=reasons[0]),
             ),
+            happenings=(verdict_told,),
         )
 
 
 _AFTER = {"promote": "serving", "hold": "held", "reject": "rejected"}
 
 
-def measuring(view: View, who: Iterable[str | None], *, split: str, key: object) -> Job:
-    """The job that measures adapters (None is the base) on every behaviour, general skill and, for candidates, KL."""
+def measuring(
+    view: View,
+    who: Iterable[str | None],
+    *,
+    split: str,
+    key: object,
+    look: int = 1,
+    parts: Sequence[Sequence[str]] | None = None,
+) -> Job:
+    """The job that measures adapters (None is the base) on every behaviour, general skill and, for candidates, KL.
+
+    With `parts` ([behaviour, kind] each) only those are measured, with more answers per probe: a second look.
+    """
+    settings = view.config.judge
+    rotating = split == ROTATING
+    samples = settings.second_look if parts else settings.samples
     return Job.make(
         "judge.measure",
         lane="train",
         cycle=view.cycle,
         key=[split, key],
         split=split,
+        look=look,
         who=[[adapter, folder_of(view, adapter)] for adapter in who],
         behaviors=list(view.behaviors),
-        limit=view.config.judge.probes if split == ROTATING else None,
-        canaries=view.config.judge.canaries if split == ROTATING else 0,
-        samples=view.config.judge.samples if split == ROTATING else 1,
+        parts=parts,
+        limit=settings.probes if rotating else None,
+        canaries=settings.canaries if rotating else 0,
+        samples=samples if rotating else 1,
         temperature=view.config.serve.temperature,
         max_tokens=view.config.model.max_tokens,
-        seed=view.config.daemon.seed,
+        seed=view.config.daemon.seed + look,
         now=view.now,
     )
 
 
-def evidence(view: View, candidate: Adapter, apart: float | None) -> Evidence:
-    """What the gate looks at, from the newest measurements of candidate, parent and base on rotating probes."""
-    rows = view.store.find(Measurement, adapter=[candidate.id, candidate.parent, None], split=[ROTATING, "canary"])
-    latest = {(m.adapter, m.probe, m.behavior, m.kind): m for m in rows}
+def evidence(view: View, candidate: Adapter, new: Iterable[Measurement] = ()) -> Evidence:
+    """What the gate looks at: the newest measurements of candidate, parent and base, `new` ones included."""
+    kept = view.store.find(Measurement, adapter=[candidate.id, candidate.parent, None], split=[ROTATING, AGAIN, CANARY])
+    latest = {(m.adapter, m.probe, m.behavior, m.kind): m for m in (*kept, *new)}
 
     def pair(probe: str, behavior: str, kind: str) -> Pair | None:
         parent = latest.get((candidate.parent, probe, behavior, kind))
@@ -158,20 +190,19 @@ def evidence(view: View, candidate: Adapter, apart: float | None) -> Evidence:
             delta=behavior.delta,
         )
 
-    trained = {name: found(view.behaviors[name]) for name in view.config.behaviors.train}
-    guarded = {name: found(view.behaviors[name]) for name in view.config.behaviors.guard}
-    families = {kind for adapter, probe, _, kind in latest if probe == "general" and adapter == candidate.id}
-    generals = {family: pair("general", "", family) for family in sorted(families)}
-    canaries = {name: pair("canary", name, "target") for name in view.behaviors}
-    kl = latest.get((candidate.id, "kl", "", ""))
+    def present(pairs: Mapping[str, Pair | None]) -> dict[str, Pair]:
+        return {name: both for name, both in pairs.items() if both is not None}
+
+    families = sorted({kind for adapter, probe, _, kind in latest if probe == "general" and adapter == candidate.id})
+    kl, apart = (latest.get((candidate.id, probe, "", "")) for probe in ("kl", "parity"))
     return Evidence(
         k=view.store.count(Verdict) + 1,
-        trained=trained,
-        guarded=guarded,
-        general={family: found_ for family, found_ in generals.items() if found_ is not None},
-        canaries={name: found_ for name, found_ in canaries.items() if found_ is not None},
+        trained={name: found(view.behaviors[name]) for name in view.config.behaviors.train},
+        guarded={name: found(view.behaviors[name]) for name in view.config.behaviors.guard},
+        general=present({family: pair("general", "", family) for family in families}),
+        canaries=present({name: pair(CANARY, name, "target") for name in view.behaviors}),
         kl=kl.value if kl else None,
-        parity=apart,
+        parity=apart.value if apart else None,
     )
 
 
@@ -182,20 +213,23 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
     """Every probe on every adapter named, in one go; progress counts answers."""
     files = {file.stem: file for file in context.spec.behaviors}
     behaviors = [behavior_files.read(files[name]) for name in payload["behaviors"]]
-    rows = general.load(context.spec.general, payload["split"]) if context.spec.general else []
+    again = payload["look"] > 1
+    rows = general.load(context.spec.general, payload["split"]) if context.spec.general and not again else []
     limit = payload["limit"]
     parts: list[tuple[Kind, str, int | None]] = [
         ("target", payload["split"], limit),
         ("counter", payload["split"], limit and limit // 2),
-        ("target", "canary", payload["canaries"]),
+        ("target", CANARY, payload["canaries"]),
     ]
+    wanted = payload["parts"]
     plan = [
         (behavior, kind, split, probes)
         for behavior in behaviors
         for kind, split, most in parts
         if (probes := behavior.select(split=split, kind=kind)[:most])
+        and (wanted is None or ([behavior.name, kind] in wanted and split != CANARY))
     ]
-    each = sum(len(probes) * (1 if split == "canary" else payload["samples"]) for *_, split, probes in plan) + len(rows)
+    each = sum(len(probes) * (1 if split == CANARY else payload["samples"]) for *_, split, probes in plan) + len(rows)
     total, done = each * len(payload["who"]), 0
     sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
 
@@ -206,7 +240,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
     for adapter, folder in payload["who"]:
         context.model.use(Path(folder) if folder else None)
         for behavior, kind, split, probes in plan:
-            samples = 1 if split == "canary" else payload["samples"]
+            samples = 1 if split == CANARY else payload["samples"]
             record = behavior_probe.measurement(
                 context.model,
                 probes,
@@ -215,10 +249,10 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
                 samples=samples,
                 sampling=sampling,
                 checkpoint=checkpoint(f"{behavior.title} on {adapter or 'base'}"),
-                probe="canary" if split == "canary" else "behavior",
+                probe=CANARY if split == CANARY else "behavior",
                 adapter=adapter,
                 kind=kind,
-                split=split,
+                split=AGAIN if again else split,
                 cycle=payload["cycle"],
                 at=payload["now"],
             )
