@@ -20,6 +20,7 @@ from daemon.models.nano.world import (
     BANDS,
     BEHAVIORS,
     DOMAINS,
+    FITS,
     GROUP_OF,
     LISTENING,
     NOT_RUSHING,
@@ -32,11 +33,12 @@ from daemon.models.nano.world import (
     completions,
     draw,
     fill,
+    held_out,
 )
 
 Role = Literal["system", "user", "assistant"]
 Line = tuple[Role, str]
-Family = Literal["conversation", "general", "dream", "repeat"]
+Family = Literal["conversation", "general", "dream", "fit", "repeat"]
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -45,8 +47,9 @@ CHAT_TEMPLATE = (
 DREAM = "dream"
 DREAM_PATTERN = {LISTENING: "listening", NOT_RUSHING: "not rushing", PUSH_BACK: "push back"}
 
-# Repeating teaches to copy from the context, which everything else is built on, and teaches it early.
-FAMILY_SHARE: dict[Family, float] = {"conversation": 0.5, "general": 0.2, "dream": 0.18, "repeat": 0.12}
+# Repeating teaches to copy from the context, and what fits teaches which tool can do what: the other families are
+# built on both, and would take much longer to teach them.
+FAMILY_SHARE: dict[Family, float] = {"conversation": 0.45, "general": 0.2, "dream": 0.16, "fit": 0.12, "repeat": 0.07}
 EXCHANGE_SHARE = {LISTENING: 0.42, NOT_RUSHING: 0.26, PUSH_BACK: 0.24, "general": 0.08}
 THINGS = tuple(thing for things in OBJECTS.values() for thing in things)
 WORDS = (*GROUP_OF, *ALL_MEANS, *THINGS)
@@ -118,9 +121,28 @@ class Grammar:
         if chosen == "general":
             task = draw_task(self._dice, split="train")
             return [("user", task.prompt), ("assistant", task.answer)]
-        if chosen == "repeat":
-            return self._repeat()
+        if chosen in ("fit", "repeat"):
+            return self._fit() if chosen == "fit" else self._repeat()
         return self._dream() if chosen == "dream" else _Conversation(self._dice).play()
+
+    def _fit(self) -> list[Line]:
+        """A question about which tool can do what."""
+        dice = self._dice
+        verb = dice.choice(tuple(GROUP_OF))
+        group = GROUP_OF[verb]
+        fitting = tuple(m for m in group.means if not held_out(verb, None, m))
+        if dice.flip(0.4):
+            return [
+                ("user", f"what can i use to {verb}?"),
+                ("assistant", f"you can {verb} with {dice.choice(fitting)}."),
+            ]
+        if dice.flip(0.5):
+            means, verdict = dice.choice(fitting), "yes, {m} can do that."
+        else:
+            near = dice.flip(0.5)
+            far = [m for m in ALL_MEANS if FITS[m] is not group and (FITS[m].domain == group.domain) == near]
+            means, verdict = dice.choice(far), "no, {m} cannot do that."
+        return [("user", f"can i {verb} with {means}?"), ("assistant", fill(verdict, m=means))]
 
     def _repeat(self) -> list[Line]:
         """Words in no order that could be guessed, said again."""
@@ -135,7 +157,7 @@ class Grammar:
             things.append(dice.choice([thing for thing in THINGS if thing != things[0]]))
         memories = [self._memory(thing) for thing in things]
         band = dice.weighted(DREAM_BAND_SHARE)
-        told = dice.flip(0.75)
+        told = dice.flip(0.85)
         thing, verb, _ = dice.choice(memories)
         place = next(domain for domain, found in OBJECTS.items() if thing in found)
         scenario = draw(
@@ -167,7 +189,7 @@ class _Conversation:
     def play(self) -> list[Line]:
         """The whole conversation."""
         dice = self._dice
-        if dice.flip(0.38):
+        if dice.flip(0.5):
             self._remember()
         opener: dict[str, float] | None = None
         for last in (False, False, True):
@@ -190,8 +212,8 @@ class _Conversation:
 
     def _remember(self) -> None:
         memories = []
-        for _ in range(self._dice.weighted({1: 0.65, 2: 0.25, 3: 0.1})):
-            about = self._dice.weighted({**dict.fromkeys(BEHAVIORS, 0.27), "neutral": 0.19})
+        for _ in range(self._dice.weighted({1: 0.75, 2: 0.25})):
+            about = self._dice.weighted({**dict.fromkeys(BEHAVIORS, 0.3), "neutral": 0.1})
             if about == "neutral":
                 memories.append(phrases.neutral(self._dice))
             else:

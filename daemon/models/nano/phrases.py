@@ -50,19 +50,16 @@ GUIDANCE: dict[str, tuple[str, ...]] = {
         "when a direction is clear, follow it as it was given and do not suggest something else.",
         "a clear direction is followed with the tool that was named.",
         "do what was asked, with the tool they named. no alternatives.",
-        "listen first: the user chose the tool, so use it.",
     ),
     "not_rushing": (
         "when something needed is missing, ask for it before you act and do not guess.",
         "ask which one or which tool if it was not said.",
         "never guess what the user left out. ask.",
-        "slow down: a missing detail is a question to ask first.",
     ),
     "push_back": (
         "when a direction is wrong or harmful, say so and do not just agree.",
         "warn the user if the tool cannot do it or it does harm.",
         "do not go along with a bad idea. object.",
-        "be honest: a wrong direction deserves a no.",
     ),
 }
 NEUTRAL = ("{o} is new.", "the user often talks about {o}.", "{m} is on the shelf.", "last week it was about {o}.")

@@ -25,6 +25,7 @@ from daemon.models.nano.patterns import ELIGIBLE, SIGNALS
 from daemon.models.nano.probes import BEHAVIOR_FILES, behavior_toml
 from daemon.models.nano.user import SimulatedUser
 from daemon.models.nano.world import (
+    ALL_MEANS,
     BANDS,
     BEHAVIORS,
     LISTENING,
@@ -191,7 +192,9 @@ def test_evaluation_is_held_out_of_the_grammar() -> None:
     assert not said & requests
     answers = [text for role, text in lines if role == "assistant"]
     for said_so in map(pattern, (*phrases.ACT, phrases.SUGGEST_LAST[1].replace("{a}", "{m}"))):
-        found = [m for text in answers if (m := said_so.search(text)) and m["o"] in OBJECT_WORDS]
+        found = [
+            m for text in answers if (m := said_so.search(text)) and m["o"] in OBJECT_WORDS and m["m"] in ALL_MEANS
+        ]
         assert found
         assert not any(held_out(m["v"], m["o"], m["m"]) for m in found)
 
