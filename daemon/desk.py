@@ -114,8 +114,11 @@ class Desk:
         rows = self._store.find(Measurement, probe="behavior", behavior=behavior, kind="target", split="rotating")
         latest = {row.adapter: row for row in rows}
         mine = latest.get(serving) or (rows[-1] if rows else None)
-        if mine is None:
-            return {"failures": 0, "n": 0, "rate": None, "low": None, "high": None, "source": "not measured yet"}
+        if mine is None:  # before the first measurement: what users' reactions say
+            heard = self._store.failures(behavior, adapter=serving)
+            found = wilson(heard.failed, heard.n)
+            rate = {"rate": found.value, "low": found.low, "high": found.high} if heard.n else {"rate": None}
+            return {"failures": heard.failed, "n": heard.n, **rate, "source": "users' reactions"}
         failed = sum(1 - value for value in mine.values)
         interval = wilson(round(failed), mine.n)
         line = [row for row in rows if row.adapter in {*self._lineage(serving), None}]

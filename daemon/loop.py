@@ -67,6 +67,7 @@ class Loop:
         self.failed_in_a_row = 0
         self.last_activity = clock()
         self.on_cycle_end: Callable[[], None] = lambda: None
+        self._note = ""  # what the running stage has to say for itself
         self._paused: set[str] = set(store.fact("paused", []))
         self._aio: asyncio.AbstractEventLoop | None = None
         self.stopping: str | None = None
@@ -165,7 +166,10 @@ class Loop:
             stages = [stage for stage in STAGES if stage in cycle.stages]
             after = sum(STAGES.index(stage) <= STAGES.index(cycle.stage) for stage in stages) if cycle.stage else 0
             if after:
-                self.tell({"event": "stage", "cycle": cycle.id, "stage": stages[after - 1], "state": "done"})
+                note, self._note = self._note, ""
+                log.info("stage done", cycle=cycle.id, stage=stages[after - 1], note=note)
+                ended = {"stage": stages[after - 1], "state": "done", "note": note}
+                self.tell({"event": "stage", "cycle": cycle.id, **ended})
             if after == len(stages):
                 self._close(cycle.id, "done")
                 continue
@@ -177,7 +181,7 @@ class Loop:
             plan = self.stations[stage].plan(self.look(cycle))
             self._write(tx, plan)
         self.tell({"event": "stage", "cycle": cycle, "stage": stage, "state": "started"})
-        log.info("stage", cycle=cycle, stage=stage, jobs=len(plan.jobs))
+        log.info("stage begins", cycle=cycle, stage=stage)
         self._after(plan)
 
     def _close(self, cycle: int, state: str, why: str = "") -> None:
@@ -299,6 +303,7 @@ class Loop:
         self._tell(plan)
 
     def _tell(self, plan: Plan) -> None:
+        self._note = plan.note or self._note
         for happening in plan.happenings:
             self.tell(happening)
         for move in plan.moves:

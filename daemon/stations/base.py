@@ -36,7 +36,7 @@ class Plan:
 
     `records` are written, `jobs` queued (the stage lasts until they have finished), `moves` applied in order, `facts`
     remembered; `roll_back`, when it gives a reason, undoes the serving adapter's promotion; `rescan` reads the logs
-    once more before the stage ends; `happenings` are told to whoever watches.
+    once more before the stage ends; `happenings` are told to whoever watches, and `note` sums the stage up for people.
     """
 
     records: tuple[Any, ...] = ()
@@ -46,6 +46,7 @@ class Plan:
     roll_back: str = ""
     rescan: bool = False
     happenings: tuple[Mapping[str, Any], ...] = ()
+    note: str = ""
 
 
 NOTHING = Plan()

@@ -12,11 +12,12 @@ from daemon.models.base import Sampling
 from daemon.stations.base import Plan, View, folder_of
 from graph.seeds import seed_material
 from policies.dream.allocate import Need, allocate
-from policies.dream.novelty import sift
+from policies.dream.novelty import Sifted, sift
 from policies.dream.temperature import next_temperature
 from policies.records import Band, ChatMessage, Dream, Outcome, Quarantine, Seed, Signal, Surfacing, content_id
 from policies.statistics.wilson import wilson
 
+SHOWN = 3  # dreams shown to whoever watches
 RECENT = 400  # how many records back "recently" reaches
 
 
@@ -56,7 +57,7 @@ class Dreaming:
             records=tuple(seeds),
             jobs=(job,) if seeds else (),
             facts={"temperature": temperature},
-            happenings=({"event": "temperature", "value": temperature, "why": why},),
+            note=f"temperature {temperature:.2f}: {why}",
         )
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
@@ -71,16 +72,17 @@ class Dreaming:
         )
         return Plan(
             records=(*sifted.kept, *quarantined),
-            happenings=(
-                {
-                    "event": "dreamed",
-                    "kept": len(sifted.kept),
-                    "dropped": dict(Counter(reason for _, reason in sifted.dropped)),
-                    "counts": [[d.behavior, d.band] for d in sifted.kept],
-                    "text": sifted.kept[0].text if sifted.kept else "",
-                },
+            happenings=tuple(
+                {"event": "dream", "text": d.text, "behavior": d.behavior, "band": d.band, "temperature": d.temperature}
+                for d in sifted.kept[:SHOWN]
             ),
+            note=f"{len(sifted.kept)} dreams"
+            + (f", {len(sifted.dropped)} dropped ({_reasons(sifted)})" if sifted.dropped else ""),
         )
+
+
+def _reasons(sifted: Sifted) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(r for _, r in sifted.dropped).most_common(3))
 
 
 def _needs(view: View) -> list[Need]:

@@ -6,7 +6,6 @@ are judged by the behaviour's judge, which is never the adapter that answers.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,28 +60,15 @@ class Grade:
     def absorb(self, done: JobFinished, view: View) -> Plan:
         """Store the outcomes and say how the dreams' difficulty compares with the prediction."""
         outcomes: list[Outcome] = list(done.result.records)
-        dreams = {dream.id: dream for dream in view.store.find(Dream, cycle=view.cycle)}
-        predicted = {d.dream: d.predicted for d in view.store.find(Difficulty, dream=list(dreams))}
-        read = [o for o in outcomes if o.passed is not None]
-        return Plan(
-            records=tuple(outcomes),
-            happenings=(
-                {
-                    "event": "graded",
-                    "answers": len(outcomes),
-                    "unreadable": len(outcomes) - len(read),
-                    "predicted": list(predicted.values()),
-                    "predicted_failure": sum(predicted.values()) / max(1, len(predicted)),
-                    "failure": sum(not o.passed for o in read) / max(1, len(read)),
-                    "results": [
-                        [*key, count]
-                        for key, count in Counter(
-                            (dreams[o.dream].behavior, dreams[o.dream].band, _word(o.passed)) for o in outcomes
-                        ).items()
-                    ],
-                },
-            ),
-        )
+        dreams = [dream.id for dream in view.store.find(Dream, cycle=view.cycle)]
+        predicted = [d.predicted for d in view.store.find(Difficulty, dream=dreams)]
+        read = [outcome.passed for outcome in outcomes if outcome.passed is not None]
+        words = f"{read.count(False) / max(1, len(read)):.0%} of {len(read)} answers failed"
+        if len(read) < len(outcomes):
+            words += f", {len(outcomes) - len(read)} could not be read"
+        if predicted:
+            words += f"; {sum(predicted) / len(predicted):.0%} was predicted"
+        return Plan(records=tuple(outcomes), note=words)
 
 
 def history(view: View) -> list[Graded]:
@@ -99,10 +85,6 @@ def history(view: View) -> list[Graded]:
         for d in reversed(dreams)
         if d.id in failures
     ]
-
-
-def _word(passed: bool | None) -> str:
-    return {True: "passed", False: "failed", None: "unreadable"}[passed]
 
 
 def answer(payload: dict[str, Any], context: Context) -> Result:

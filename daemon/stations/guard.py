@@ -104,7 +104,16 @@ class Guard:
             roll_back=roll_back,
             facts={FACT: {"adapter": view.serving, "seen": seen, "watch": observed}},
             happenings=tuple(told),
+            note="; ".join(map(str, crossings)) or _quiet(observed),
         )
+
+
+def _quiet(observed: watch.State) -> str:
+    values = watch.values(observed)
+    if not values:
+        return "nothing to compare with yet: no adapter was promoted"
+    (channel, behavior), highest = max(values.items(), key=lambda row: row[1])
+    return f"quiet; highest e-value {highest:.3g} ({behavior} on the {channel} channel)"
 
 
 def _current(view: View) -> dict[str, Any]:

@@ -99,8 +99,7 @@ class Judge:
         if ruling.decision == "hold" and parts and settings.second_look and not last_look:
             who = list(dict.fromkeys([candidate.id, candidate.parent]))
             again = measuring(view, who, split=ROTATING, key=[candidate.id, 2], look=2, parts=parts)
-            told = {"event": "looking again", "at": [" ".join(part) for part in parts]}
-            return Plan(records=new, jobs=(again,), happenings=(told,))
+            return Plan(records=new, jobs=(again,), note="more answers for " + ", ".join(map(" ".join, parts)))
         decision, reasons = ruling.decision, ruling.reasons
         if decision == "promote" and candidate.parent != view.serving:
             decision = "hold"  # an operator changed the serving adapter while this one was in the making
@@ -129,6 +128,7 @@ class Judge:
                 Move(adapter=candidate.id, after=_AFTER[decision], why=reasons[0]),
             ),
             happenings=(verdict_told,),
+            note=f"{decision} {candidate.id[:8]}: {reasons[0]}",
         )
 
 

@@ -76,28 +76,23 @@ class Learn:
         """Examples: keep the sound ones and start the update. Adapter: it is trained, the judge goes on."""
         if done.job.kind == "learn.update":
             adapter: Adapter = done.result.records[0]
-            told = {"event": "learned", "adapter": adapter.id, "loss": adapter.loss, "tokens": adapter.tokens,
-                    "seconds": adapter.seconds, "notes": dict(done.result.notes.get("counts", {}))}  # fmt: skip
+            counts = ", ".join(f"{count} {origin}" for origin, count in done.result.notes["counts"].items())
             return Plan(
                 records=tuple(done.result.records),
                 facts={f"parity/{adapter.id}": done.result.notes["parity"]},
-                happenings=(told,),
+                note=f"{adapter.id[:8]} from {counts}: loss {adapter.loss:.3f} in {adapter.seconds:.0f} s",
             )
         probes = [probe.prompt for behavior in view.behaviors.values() for probe in behavior.probes]
         known = [f"{e.prompt[-1].content}\n{e.target}" for e in view.store.find(Example, origin=["turn", "dream"])]
         inspected = inspect(done.result.records, probes=probes, known=known)
-        told = {
-            "event": "distilled",
-            "asked": done.result.notes["asked"],
-            "kept": len(inspected.kept),
-            "quarantined": dict(Counter(q.reason for q in inspected.quarantined)),
-            "unreadable": done.result.notes["unreadable"],
-        }
         plan = self._update(view, inspected.kept)
+        words = f"{len(inspected.kept)} examples from {done.result.notes['asked']} failures"
+        if inspected.quarantined:
+            words += f", {len(inspected.quarantined)} quarantined"
         return replace(
             plan,
             records=(*inspected.kept, *inspected.quarantined, *plan.records),
-            happenings=(told, *plan.happenings),
+            note="; ".join(filter(None, [words, plan.note])),
         )
 
     # --- what failed
@@ -139,8 +134,7 @@ class Learn:
         known = {e.id: e for e in view.store.find(Example, origin=["turn", "dream"])} | {e.id: e for e in new}
         fresh = [e for e in known.values() if e.id not in learned and tried[e.id] < CHANCES]
         if len(fresh) < config.minimum:
-            waiting = {"event": "waiting", "why": f"{len(fresh)} fresh examples, learn.minimum is {config.minimum}"}
-            return Plan(happenings=(waiting,))
+            return Plan(note=f"waiting: {len(fresh)} fresh examples, `learn.minimum` is {config.minimum}")
         rng = view.rng("learn")
         composed = compose(
             fresh,
@@ -177,7 +171,7 @@ class Learn:
             batch_size=config.batch_size,
             seed=rng.randrange(2**31),
         )
-        adapter = content_id("adapter", batch.id, view.serving)
+        adapter = content_id("adapter", batch.id, recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.seed)
         job = Job.make(
             "learn.update",
             lane="train",
@@ -196,13 +190,8 @@ class Learn:
             parity=parity.fixed_pairs(view.behaviors.values()),
             now=view.now,
         )
-        told: dict[str, Any] = {
-            "event": "batch",
-            "examples": dict(composed.counts),
-            "left_out": list(composed.left_out),
-        }
         stored = tuple(e for e in chosen if e.origin in ("general", "counter"))
-        return Plan(records=(*stored, batch), jobs=(job,), happenings=(told,))
+        return Plan(records=(*stored, batch), jobs=(job,), note=f"a batch of {len(chosen)}")
 
 
 def _lineage(view: View) -> list[str]:

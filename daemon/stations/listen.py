@@ -6,6 +6,7 @@ where that is configured, and then reads the logs once more so that the cycle wo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -45,7 +46,7 @@ class Listen:
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
         """The simulated user's log is written: read it before the stage ends."""
-        return Plan(rescan=True, happenings=({"event": "traffic", **done.result.notes},))
+        return Plan(rescan=True)
 
     def hear(self, fresh: Sequence[Message], view: View) -> Plan:
         """What new messages mean. Their conversations are read whole, so that replaying anything is harmless."""
@@ -65,22 +66,9 @@ class Listen:
                 records += signals(heard.turn, heard.reaction, view.behaviors.values())
         if last is None:
             return NOTHING
-        new_turns = sum(isinstance(r, Turn) for r in records)
-        heard_signals = [r for r in records if isinstance(r, Signal)]
-        return Plan(
-            records=tuple(records),
-            happenings=(
-                {
-                    "event": "heard",
-                    "turns": new_turns,
-                    "eligible": _count(heard_signals, failed=None),
-                    "failures": _count(heard_signals, failed=True),
-                    "surfaced": _nodes(records),
-                    "user": last.user,
-                    "assistant": last.assistant,
-                },
-            ),
-        )
+        told = {"event": "traffic", "user": last.user, "assistant": last.assistant, "adapter": last.adapter,
+                "source": last.source}  # fmt: skip
+        return Plan(records=tuple(records), happenings=(told,), note=_sum_up(records))
 
     def _surface(self, turn: Turn, reaction: str | None, view: View) -> list[Surfacing]:
         text = " ".join([turn.user, turn.assistant, reaction or ""])
@@ -91,20 +79,12 @@ class Listen:
         ]
 
 
-def _count(found: Sequence[Signal], *, failed: bool | None) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for signal in found:
-        if failed is None or signal.failed is failed:
-            counts[signal.behavior] = counts.get(signal.behavior, 0) + 1
-    return counts
-
-
-def _nodes(records: Sequence[object]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for record in records:
-        if isinstance(record, Surfacing):
-            counts[record.node] = counts.get(record.node, 0) + 1
-    return counts
+def _sum_up(records: Sequence[object]) -> str:
+    """What was heard, in words: turns, and by behaviour the failures among the eligible ones."""
+    eligible = Counter(r.behavior for r in records if isinstance(r, Signal))
+    failed = Counter(r.behavior for r in records if isinstance(r, Signal) and r.failed)
+    rates = ", ".join(f"{name} failed {failed[name]} of {eligible[name]}" for name in sorted(eligible))
+    return f"{sum(isinstance(r, Turn) for r in records)} new turns" + (f": {rates}" if rates else "")
 
 
 RUNNERS: dict[str, object] = {}
