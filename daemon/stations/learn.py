@@ -24,6 +24,7 @@ from daemon.models.base import Sampling, Trained, TrainingExample
 from daemon.probes import parity
 from daemon.stations.base import Plan, View, folder_of
 from policies.learn.compose import ComposeSettings, compose
+from policies.learn.fresh import sort
 from policies.learn.placebo import shuffle_labels
 from policies.learn.quarantine import inspect
 from policies.records import (
@@ -39,7 +40,6 @@ from policies.records import (
     content_id,
 )
 
-CHANCES = 3  # batches an example may be in before it is left alone
 DISTILLED = 400  # failed scenarios distilled in one cycle, at most
 
 
@@ -126,19 +126,14 @@ class Learn:
 
     def _update(self, view: View, new: tuple[Example, ...]) -> Plan:
         config = view.config.learn
-        lineage = set(_lineage(view))
-        batches = view.store.find(Batch)
-        made = {a.batch: a.id for a in view.store.find(Adapter)}
-        tried = Counter(id for batch in batches for id in batch.examples)
-        learned = {id for batch in batches if made.get(batch.id) in lineage for id in batch.examples}
         known = {e.id: e for e in view.store.find(Example, origin=["turn", "dream"])} | {e.id: e for e in new}
-        fresh = [e for e in known.values() if e.id not in learned and tried[e.id] < CHANCES]
-        if len(fresh) < config.minimum:
-            return Plan(note=f"waiting: {len(fresh)} fresh examples, `learn.minimum` is {config.minimum}")
+        examples = sort(known.values(), view.store.find(Batch), view.store.find(Adapter), view.serving)
+        if len(examples.fresh) < config.minimum:
+            return Plan(note=f"waiting: {len(examples.fresh)} fresh examples, `learn.minimum` is {config.minimum}")
         rng = view.rng("learn")
         composed = compose(
-            fresh,
-            [e for e in known.values() if e.id in learned],
+            examples.fresh,
+            examples.learned,
             general_examples(view.config, view.now),
             counter_examples(view),
             ComposeSettings(
@@ -150,9 +145,11 @@ class Learn:
                 source_quota=config.source_quota,
             ),
             rng,
-            conversations={t.id: t.conversation for t in view.store.find(Turn, id=[e.source for e in fresh])},
+            conversations={t.id: t.conversation for t in view.store.find(Turn, id=[e.source for e in examples.fresh])},
         )
         chosen = composed.examples
+        if not chosen:
+            return Plan(note="waiting: dreams alone are no batch (`learn.dream_share`); no turn has failed lately")
         batch = Batch(
             id=content_id("batch", view.cycle, view.serving, [e.id for e in chosen], self.placebo),
             examples=tuple(e.id for e in chosen),
@@ -192,17 +189,6 @@ class Learn:
         )
         stored = tuple(e for e in chosen if e.origin in ("general", "counter"))
         return Plan(records=(*stored, batch), jobs=(job,), note=f"a batch of {len(chosen)}")
-
-
-def _lineage(view: View) -> list[str]:
-    """The serving adapter and its ancestors."""
-    line: list[str] = []
-    at = view.serving
-    while at is not None and at not in line:
-        line.append(at)
-        adapter = view.store.get(Adapter, at)
-        at = adapter.parent if adapter else None
-    return line
 
 
 def _item(
