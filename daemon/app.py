@@ -16,7 +16,7 @@ from daemon.control import REPORT_NAME, SOCKET_NAME
 from daemon.control.feed import Feed
 from daemon.control.server import ControlServer
 from daemon.desk import VERSION, Desk
-from daemon.errors import DreamloopError, GraphError
+from daemon.errors import ConfigError, DreamloopError
 from daemon.events import CycleDue, Stop
 from daemon.executors.base import WorkerSpec
 from daemon.executors.process import ProcessExecutor
@@ -26,8 +26,10 @@ from daemon.loop import Loop
 from daemon.metrics import Metrics, stop_serving
 from daemon.models import adapters
 from daemon.models.loading import check, resolve
+from daemon.remembering import Remembering
 from daemon.schedule import Schedule
 from daemon.stations.base import View
+from daemon.stations.choice import ENTRY, policy
 from daemon.stations.dream import Dreaming
 from daemon.stations.grade import Grade
 from daemon.stations.guard import Guard
@@ -37,9 +39,6 @@ from daemon.stations.listen import Listen
 from daemon.store.store import Store
 from daemon.telling import Telling
 from daemon.terminal import Terminal
-from graph import memory as graphs
-from graph.errors import GraphUnreadable
-from graph.surface import Surfacer
 from policies.records import Dream
 
 log = structlog.get_logger("dreamloop")
@@ -74,18 +73,13 @@ class App:
         behaviors = behavior_files.load(folder, [*config.behaviors.train, *config.behaviors.guard])
         model = resolve(config.model.path) if config.model.path == "nano" else config.resolve(config.model.path)
         check(model)
-        try:
-            place = "bundled" if config.graph.path == "bundled" else config.resolve(config.graph.path)
-            memory = graphs.load(place, config.graph.format)
-        except GraphUnreadable as error:
-            raise GraphError(str(error)) from error
-        surfacer = Surfacer(memory)
-        for problem in memory.problems:
-            log.warning("memory graph", problem=problem)
-        if len(memory) == 0:
-            log.warning("the memory graph is empty: dreams will start from behaviours alone", path=config.graph.path)
+        for station in ENTRY:
+            policy(station, getattr(config, station).policy)
+        remembering = Remembering(config)
         adapters.sweep(config.state / "adapters")
         store = Store.open(config.store.url or f"sqlite:///{config.state / 'dreamloop.db'}")
+
+        self._keep_apart(store)
 
         # What watches: metrics, the feed behind `dreamctl watch`, the terminal.
         feed = Feed()
@@ -95,19 +89,23 @@ class App:
         tell = Telling(metrics, feed)
 
         # What works: the loop with its stations, the workers, the watcher, the clockwork.
-        workers = ProcessExecutor(
-            WorkerSpec(
-                backend=config.model.backend,
+        def worker(backend: str) -> WorkerSpec:
+            return WorkerSpec(
+                backend=backend,
                 options={"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
                          "generate_batch": config.model.generate_batch},
                 threads=config.model.threads,
                 behaviors=tuple(folder / f"{name}.toml" for name in behaviors),
                 general=general_file(config, "probes"),
-            ),
+            )  # fmt: skip
+
+        workers = ProcessExecutor(
+            {"train": worker(config.model.backend), "serve": worker(config.serve.backend)},
             emit=lambda event: loop.post(event),
-        )  # fmt: skip
+        )
 
         def look(cycle: int) -> View:
+            remembering.refresh()
             return View(
                 store=store,
                 config=config,
@@ -115,8 +113,8 @@ class App:
                 cycle=cycle,
                 serving=store.serving(),
                 behaviors=behaviors,
-                memory=memory,
-                surfacer=surfacer,
+                memory=remembering.memory,
+                surfacer=remembering.surfacer,
             )
 
         watcher = LogWatcher(
@@ -156,7 +154,7 @@ class App:
             feed=feed,
             behaviors=behaviors,
             metrics_url=f"http://{config.daemon.metrics_host}:{port}/metrics",
-            problems=lambda: [*watcher.problems(), *memory.problems],
+            problems=lambda: [*watcher.problems(), *remembering.problems()],
         )
         control = ControlServer(config.state / SOCKET_NAME, desk, version=VERSION)
 
@@ -203,6 +201,17 @@ class App:
             store.close()
         log.info("stopped", why=loop.stopping or f"{loop.finished_cycles} cycles done")
         return 0
+
+    def _keep_apart(self, store: Store) -> None:
+        """A placebo run and a real one never share a state: what one learned would spoil what the other shows."""
+        was = store.fact("placebo")
+        if was is None:
+            with store.transaction() as tx:
+                tx.set_fact("placebo", self.placebo)
+        elif was != self.placebo:
+            made = "made with --placebo" if was else "of a real run"
+            store.close()
+            raise ConfigError(f"{self.config.state}: this state is {made}; give another one with --state DIR")
 
     def _enough(self, loop: Loop) -> bool:
         """With `cycles`: have they finished, or is there no point in going on?"""

@@ -172,12 +172,6 @@ class GuardSection(Section):
     rollback: bool = True
 
 
-class ExperimentsSection(Section):
-    """[experiments]: what a measured answer may change."""
-
-    apply: Literal["propose", "auto"] = "propose"
-
-
 class Config(Section):
     """The whole configuration. `file` is where it came from."""
 
@@ -195,7 +189,6 @@ class Config(Section):
     learn: LearnSection = LearnSection()
     judge: JudgeSection = JudgeSection()
     guard: GuardSection = GuardSection()
-    experiments: ExperimentsSection = ExperimentsSection()
     file: Path = Field(default=Path("config.toml"), exclude=True)
 
     @property

@@ -10,8 +10,9 @@ from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.models.base import Sampling
 from daemon.stations.base import Plan, View, folder_of
+from daemon.stations.choice import policy
 from graph.seeds import seed_material
-from policies.dream.allocate import Need, allocate
+from policies.dream.allocate import Need
 from policies.dream.novelty import Sifted, sift
 from policies.dream.temperature import next_temperature
 from policies.records import Band, ChatMessage, Dream, Outcome, Quarantine, Seed, Signal, Surfacing, content_id
@@ -33,7 +34,9 @@ class Dreaming:
         surfaced = [s.node for s in view.store.find(Surfacing, descending=True, limit=RECENT)][::-1]
         patterns = {name: behavior.graph_key for name, behavior in view.behaviors.items()}
         material = seed_material(view.memory, surfaced, patterns, rng, count=config.count * 2)
-        seeds = allocate(config.count, _needs(view), material, cycle=view.cycle, rng=rng)
+        seeds = policy(self.name, config.policy).allocate(
+            config.count, _needs(view), material, cycle=view.cycle, rng=rng
+        )
         if config.adaptive:
             choice = next_temperature(
                 _history(view), view.store.fact("temperature", config.temperature), config.target_failure

@@ -14,7 +14,8 @@ from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
 from daemon.models.base import Sampling
 from daemon.stations.base import NOTHING, Plan, View, folder_of
-from policies.grade.logistic import Graded, fit
+from daemon.stations.choice import policy
+from policies.grade.logistic import Graded
 from policies.records import ChatMessage, Difficulty, Dream, Outcome, content_id
 
 HISTORY = 2_000  # graded dreams the classifier is fitted on, at most
@@ -30,7 +31,7 @@ class Grade:
         dreams = view.store.find(Dream, cycle=view.cycle)
         if not dreams:
             return NOTHING
-        classifier = fit(history(view))
+        classifier = policy(self.name, view.config.grade.policy).fit(history(view))
         predictions = tuple(
             Difficulty(
                 id=content_id("difficulty", dream.id),

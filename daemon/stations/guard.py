@@ -19,6 +19,7 @@ from daemon.judges.base import load as load_judge
 from daemon.models.base import Sampling
 from daemon.probes import behavior as behavior_probe
 from daemon.stations.base import Plan, View, folder_of
+from daemon.stations.choice import policy
 from policies.guard import watch
 from policies.records import Alarm, Measurement, Signal, Surfacing, Turn, content_id
 
@@ -65,11 +66,12 @@ class Guard:
         seen, streams = _streams(view, state["seen"])
         streams |= {("probe", name): failed for name, failed in probed.items()}
         observed = state["watch"]
+        detector = policy(self.name, config.policy)
         crossings = []
         for (channel, behavior), values in streams.items():
             if channel not in config.channels:
                 continue
-            observed, crossing = watch.observe(observed, channel, behavior, values, settings)
+            observed, crossing = detector.observe(observed, channel, behavior, values, settings)
             if crossing is not None:
                 crossings.append(crossing)
         alarms = tuple(

@@ -19,9 +19,10 @@ from daemon.models.base import Sampling
 from daemon.probes import behavior as behavior_probe
 from daemon.probes import divergence, general, parity
 from daemon.stations.base import NOTHING, Move, Plan, View, folder_of
+from daemon.stations.choice import policy
 from policies.behaviors import Behavior
 from policies.judge.comparison import Pair
-from policies.judge.gate import BehaviorEvidence, Evidence, GateSettings, decide
+from policies.judge.gate import BehaviorEvidence, Evidence, GateSettings, Ruling
 from policies.records import Adapter, Kind, Measurement, Verdict, content_id
 
 ROTATING = "rotating"
@@ -85,7 +86,7 @@ class Judge:
     def _decide(self, candidate: Adapter, new: tuple[Measurement, ...], view: View, *, last_look: bool) -> Plan:
         settings = view.config.judge
         shown = evidence(view, candidate, new)
-        ruling = decide(
+        ruling: Ruling = policy(self.name, settings.policy).decide(
             shown,
             GateSettings(
                 alpha=settings.alpha,

@@ -23,7 +23,8 @@ from daemon.models import adapters
 from daemon.models.base import Sampling, Trained, TrainingExample
 from daemon.probes import parity
 from daemon.stations.base import Plan, View, folder_of
-from policies.learn.compose import ComposeSettings, compose
+from daemon.stations.choice import policy
+from policies.learn.compose import ComposeSettings
 from policies.learn.fresh import sort
 from policies.learn.placebo import shuffle_labels
 from policies.learn.quarantine import inspect
@@ -131,7 +132,7 @@ class Learn:
         if len(examples.fresh) < config.minimum:
             return Plan(note=f"waiting: {len(examples.fresh)} fresh examples, `learn.minimum` is {config.minimum}")
         rng = view.rng("learn")
-        composed = compose(
+        composed = policy(self.name, config.policy).compose(
             examples.fresh,
             examples.learned,
             general_examples(view.config, view.now),

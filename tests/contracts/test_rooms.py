@@ -14,7 +14,9 @@ import daemon.judges
 import policies
 from daemon import behaviors as behavior_files
 from daemon.config import Config
+from daemon.errors import ConfigError
 from daemon.judges.base import load as load_judge
+from daemon.stations.choice import ENTRY, choices, policy
 from policies.behaviors import Behavior
 from policies.records import BANDS
 
@@ -63,9 +65,14 @@ def test_policies_are_pure(module: str) -> None:
 @pytest.mark.parametrize("station", STATIONS)
 def test_configured_policies_exist(station: str) -> None:
     """The policy each section names by default is a file of that station's folder."""
-    section = getattr(Config(), station, None)
-    if section is not None:
-        assert f"policies.{station}.{section.policy}" in POLICIES
+    if station in ENTRY:
+        assert getattr(Config(), station).policy in choices(station)
+
+
+def test_a_policy_that_is_not_there_is_refused_by_name() -> None:
+    """The message names the key and what there is to choose from."""
+    with pytest.raises(ConfigError, match=r"judge\.policy.*'gaet'.*gate"):
+        policy("judge", "gaet")
 
 
 @pytest.mark.parametrize("station", STATIONS)
