@@ -139,6 +139,7 @@ class App:
             tell=tell,
             stored=tell.stored,
         )
+        loop.limit = self.cycles
         schedule = Schedule(
             config.schedule,
             due=lambda why: loop.post(CycleDue(why=why)),
@@ -177,13 +178,12 @@ class App:
                 metrics=desk.status()["metrics"],
                 serving=store.serving() or "base",
             )
-            schedule.start()
-            if loop.store.current_cycle() is not None and schedule.continuous:
-                loop.due.clear()  # the interrupted cycle goes on first, and asks for its successor itself
-            await loop.run(until=lambda: self._enough(loop))
-            if self.cycles is not None and loop.failed_in_a_row >= HOPELESS:
+            # an interrupted cycle goes on first, and asks for its successor itself when it ends
+            schedule.start(ask=store.current_cycle() is None)
+            await loop.run(until=lambda: loop.enough or self._hopeless(loop))
+            if self._hopeless(loop):
                 raise DreamloopError(f"{HOPELESS} cycles failed in a row; the log above says why")
-            if self.cycles is not None and loop.stopping is None:
+            if loop.enough:
                 schedule.close()
                 await self._seal(loop, store, desk)
         finally:
@@ -213,9 +213,9 @@ class App:
             store.close()
             raise ConfigError(f"{self.config.state}: this state is {made}; give another one with --state DIR")
 
-    def _enough(self, loop: Loop) -> bool:
-        """With `cycles`: have they finished, or is there no point in going on?"""
-        return self.cycles is not None and (loop.finished_cycles >= self.cycles or loop.failed_in_a_row >= HOPELESS)
+    def _hopeless(self, loop: Loop) -> bool:
+        """Asked for so many cycles, but is there no point in going on?"""
+        return self.cycles is not None and loop.failed_in_a_row >= HOPELESS
 
     async def _seal(self, loop: Loop, store: Store, desk: Desk) -> None:
         """Measure base and serving adapter on the sealed probes; the read is logged."""

@@ -63,6 +63,7 @@ class Loop:
         self.due: deque[CycleDue] = deque()
         self.asks: dict[str, asyncio.Future[JobFinished]] = {}  # jobs somebody waits for (chat): not durable
         self.waiting: deque[Job] = deque()  # such jobs while their lane is busy
+        self.limit: int | None = None  # full cycles after which no other begins
         self.finished_cycles = 0
         self.failed_in_a_row = 0
         self.last_activity = clock()
@@ -153,7 +154,7 @@ class Loop:
         while True:
             cycle = self.store.current_cycle()
             if cycle is None:
-                if not self.due:
+                if not self.due or self.enough:
                     return
                 due = self.due.popleft()
                 with self.store.transaction() as tx:
@@ -195,6 +196,11 @@ class Loop:
         log.info("cycle ends", cycle=cycle, state=state, why=why)
         self.tell({"event": "cycle", "cycle": cycle, "state": state, "why": why})
         self.on_cycle_end()
+
+    @property
+    def enough(self) -> bool:
+        """Have as many full cycles finished as were asked for?"""
+        return self.limit is not None and self.finished_cycles >= self.limit
 
     # --- jobs
 

@@ -46,15 +46,15 @@ class Schedule:
         """Does a new cycle follow as soon as one has ended?"""
         return self.section.cycle == "continuous"
 
-    def start(self) -> None:
-        """Start the clockwork; a continuous schedule asks for its first cycle at once."""
+    def start(self, *, ask: bool = True) -> None:
+        """Start the clockwork; a continuous schedule asks for its first cycle at once, unless `ask` is false."""
         if self._trigger is not None:
             self._scheduler.add_job(self.due, self._trigger, args=[self.section.cycle], id="cycle")
         if self.section.window != "always":
             self._scheduler.add_job(self.check, IntervalTrigger(seconds=WINDOW_CHECK_SECONDS), id="window")
             self.check()
         self._scheduler.start()
-        if self.continuous:
+        if self.continuous and ask:
             self.due("continuous")
 
     def again(self, failed_in_a_row: int = 0) -> None:

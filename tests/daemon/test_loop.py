@@ -245,6 +245,15 @@ def test_a_single_stage_can_be_run(store: Store) -> None:
     assert world.loop.finished_cycles == 0
 
 
+def test_no_cycle_begins_beyond_the_number_asked_for(store: Store) -> None:
+    """With a limit of one, a second request for a cycle stays unanswered."""
+    world = World(store, stations(dream=("dream.write",)))
+    world.loop.limit = 1
+    world.drive(DUE, DUE, world.hand.finish)
+    assert world.loop.enough
+    assert store.current_cycle() is None and len(store.cycles()) == 1
+
+
 def test_what_a_person_waits_for_goes_first(store: Store) -> None:
     """A chat job runs in its own lane while training runs in the other, and its answer is no part of the cycle."""
     world = World(store, stations(dream=("dream.write",)))
