@@ -81,7 +81,7 @@ class WorldModel(FakeModel):
 
     def _dream(self, request: str, number: int, sampling: Sampling) -> str:
         behavior = next(name for name, pattern in DREAM_PATTERN.items() if f"pattern: {pattern}." in request)
-        band: Band = next(b for b in ("obvious", "medium", "subtle") if f"difficulty: {b}." in request)  # type: ignore[assignment]
+        band: Band = next(b for b in ("obvious", "medium", "subtle") if f"difficulty: {b}." in request)
         dice = Dice(random.Random(f"{sampling.seed}/{number}/{request}"))
         return f" {draw(dice, behavior=behavior, kind='target', band=band, split='train').text} "
 

@@ -128,5 +128,7 @@ def test_one_dream_is_written_per_seed(make: Callable[..., Here]) -> None:
         assert user.content == ask(bundled()[seed.behavior].dream_pattern, list(seed.memories), seed.band)[1].content
         assert all(memory in user.content for memory in seed.memories) and seed.band in user.content
     assert all(d.text == d.text.strip() and parse(d.text).behavior == d.behavior for d in dreams)  # type: ignore[union-attr]
-    assert {(s.temperature, s.seed) for s in here.model.sampled} == {(d.temperature, job.payload["seed"]) for d in dreams}
+    assert {(s.temperature, s.seed) for s in here.model.sampled} == {
+        (d.temperature, job.payload["seed"]) for d in dreams
+    }
     assert here.run(job).result == done.result

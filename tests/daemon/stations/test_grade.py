@@ -9,17 +9,18 @@ import pytest
 from daemon.events import Job
 from daemon.stations.base import NOTHING
 from daemon.stations.grade import Grade, history
-from policies.records import Difficulty, Dream, Outcome
+from policies.records import BANDS, Difficulty, Dream, Outcome
 from tests.daemon.stations.parts import Here, dream, outcome, scenario
 
 
 def dreams(cycle: int, count: int = 9, behavior: str = "listening") -> list[Dream]:
     """Readable dreams, the bands in turn."""
-    bands = ("obvious", "medium", "subtle")
-    return [
-        dream(scenario(behavior, (cycle, n), band=bands[n % 3]), behavior, band=bands[n % 3], cycle=cycle, at=float(cycle))  # type: ignore[arg-type]
-        for n in range(count)
-    ]
+    found = []
+    for n in range(count):
+        band = BANDS[n % 3]
+        text = scenario(behavior, (cycle, n), band=band)
+        found.append(dream(text, behavior, band=band, cycle=cycle, at=float(cycle)))
+    return found
 
 
 def planned(here: Here, cycle: int) -> tuple[list[Difficulty], Job]:
@@ -41,9 +42,21 @@ def test_every_dream_is_predicted_in_the_plan_that_has_it_answered(here: Here) -
 
 
 def test_without_dreams_there_is_nothing_to_grade(here: Here) -> None:
-    """Dreams of other cycles are not graded again."""
-    here.add(*dreams(1))
-    assert Grade().plan(here.view(2)) is NOTHING
+    """No dream, or only answered ones: no prediction and no job."""
+    assert Grade().plan(here.view(1)) == NOTHING
+    (answered,) = dreams(1, 1)
+    here.add(answered, outcome(answered, None))
+    assert Grade().plan(here.view(2)) == NOTHING
+
+
+def test_dreams_that_nobody_answered_are_graded_later(here: Here) -> None:
+    """When a cycle ended before its dreams were answered, the next one answers them, and no other ones."""
+    left, done = dreams(1, 2)
+    here.add(left, done, outcome(done, True))
+    (new,) = dreams(2, 1)
+    here.add(new)
+    predictions, job = planned(here, 2)
+    assert [d["id"] for d in job.payload["dreams"]] == [p.dream for p in predictions] == [left.id, new.id]
 
 
 def test_without_history_the_band_predicts(here: Here) -> None:
@@ -52,16 +65,16 @@ def test_without_history_the_band_predicts(here: Here) -> None:
     assert [round(p.predicted, 2) for p in planned(here, 1)[0]] == [0.3, 0.5, 0.7]
 
 
-def test_earlier_outcomes_move_the_prediction_and_this_cycles_dreams_do_not(here: Here) -> None:
-    """What earlier dreams did is learned from; the dreams to be predicted are no part of it."""
+def test_earlier_outcomes_move_the_prediction_and_the_dreams_to_predict_do_not(here: Here) -> None:
+    """What earlier dreams did is learned from, newest adapter or not; the dreams to be predicted are no part of it."""
     here.add(*dreams(2, 3))
     naive = [p.predicted for p in planned(here, 2)[0]]
     past = dreams(1, 30)
-    here.add(*past)
-    assert [p.predicted for p in planned(here, 2)[0]] == naive  # dreams without answers teach nothing
-    here.add(*(outcome(d, False, attempt=k) for d in past for k in range(4)))
-    assert {row.text for row in history(here.view(2))} == {d.text for d in past}
-    assert all(after > before for after, before in zip((p.predicted for p in planned(here, 2)[0]), naive, strict=True))
+    here.add(*past, *(outcome(d, False, attempt=k) for d in past for k in range(4)))
+    predictions, job = planned(here, 2)
+    seen = {row.text for row in history(here.view(2))}
+    assert seen == {d.text for d in past} and not seen & {d["text"] for d in job.payload["dreams"]}
+    assert all(p.predicted > before for p, before in zip(predictions, naive, strict=True))
 
 
 def test_unreadable_answers_teach_the_classifier_nothing(here: Here) -> None:

@@ -1,0 +1,110 @@
+"""Telling: each happening moves its own metric and reaches whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from daemon.control.feed import Feed
+from daemon.metrics import Metrics
+from daemon.telling import Telling
+from tests.daemon.stations.parts import dream, signal, turn
+
+A_VERDICT = {"event": "verdict", "adapter": "a1", "reasons": ["because"], "failure": {"listening": 0.125}}
+RATIO = "dreamloop_judge_failure_ratio"
+
+
+@pytest.fixture
+def telling() -> Telling:
+    """Metrics and a feed of one's own."""
+    return Telling(Metrics(), Feed())
+
+
+def sample(telling: Telling, name: str, **labels: str) -> float | None:
+    return telling.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.mark.parametrize(
+    ("happening", "name", "labels", "value"),
+    [
+        ({"event": "cycle", "cycle": 7, "state": "started"}, "dreamloop_cycle", {}, 7),
+        ({"event": "cycle", "cycle": 7, "state": "done"}, "dreamloop_cycles_total", {"state": "done"}, 1),
+        ({"event": "cycle", "cycle": 7, "state": "failed"}, "dreamloop_cycles_total", {"state": "failed"}, 1),
+        ({"event": "job", "job": "j", "kind": "dream.write", "state": "done", "seconds": 2.5},
+         "dreamloop_job_seconds_sum", {"kind": "dream.write"}, 2.5),
+        ({"event": "job", "job": "j", "kind": "dream.write", "state": "done", "seconds": 2.5},
+         "dreamloop_job_failures_total", {"kind": "dream.write"}, 0),
+        ({"event": "job", "job": "j", "kind": "dream.write", "state": "failed", "seconds": 1.0, "error": "no"},
+         "dreamloop_job_failures_total", {"kind": "dream.write"}, 1),
+        ({"event": "queue", "lane": "train", "waiting": 3}, "dreamloop_jobs_queued", {"lane": "train"}, 3),
+        ({**A_VERDICT, "decision": "hold"}, RATIO, {"behavior": "listening", "which": "candidate"}, 0.125),
+        ({**A_VERDICT, "decision": "hold"}, RATIO, {"behavior": "listening", "which": "serving"}, None),
+        ({**A_VERDICT, "decision": "promote"}, RATIO, {"behavior": "listening", "which": "serving"}, 0.125),
+        ({"event": "guarded", "threshold": 50.0, "values": [["probe", "listening", 4.5]], "unarmed": []},
+         "dreamloop_guard_e_value", {"channel": "probe", "behavior": "listening"}, 4.5),
+        ({"event": "guarded", "threshold": 50.0, "values": [], "unarmed": []}, "dreamloop_guard_threshold", {}, 50),
+        ({"event": "serving", "adapter": "a1", "why": "better"},
+         "dreamloop_serving_adapter_info", {"adapter": "a1"}, 1),
+        ({"event": "serving", "adapter": None, "why": "rolled back"},
+         "dreamloop_serving_adapter_info", {"adapter": "base"}, 1),
+    ],
+)  # fmt: skip
+def test_a_happening_moves_its_metric(
+    telling: Telling, happening: dict[str, Any], name: str, labels: dict[str, str], value: float | None
+) -> None:
+    """Each happening moves the metric of its name and labels, to this value."""
+    telling(happening)
+    assert sample(telling, name, **labels) == value
+
+
+def test_times_are_those_of_the_happening(telling: Telling) -> None:
+    """A stage's success and the serving adapter's beginning are stamped with now, and a stage that begins is not."""
+    before = time.time()
+    telling({"event": "stage", "cycle": 1, "stage": "grade", "state": "started"})
+    assert sample(telling, "dreamloop_stage_last_success_timestamp_seconds", stage="grade") is None
+    telling({"event": "stage", "cycle": 1, "stage": "grade", "state": "done", "note": ""})
+    telling({"event": "serving", "adapter": "a1", "why": "better"})
+    for name, labels in (("stage_last_success", {"stage": "grade"}), ("serving_since", {})):
+        value = sample(telling, f"dreamloop_{name}_timestamp_seconds", **labels)
+        assert value is not None and before <= value <= time.time()
+
+
+def test_a_retried_job_is_no_failure_yet(telling: Telling) -> None:
+    """Only the last attempt of a job counts as a failed job."""
+    telling({"event": "job", "job": "j", "kind": "dream.write", "state": "retrying", "seconds": 1.0, "error": "no"})
+    assert not sample(telling, "dreamloop_job_failures_total", kind="dream.write")
+
+
+def test_everything_but_the_queue_reaches_whoever_watches(telling: Telling) -> None:
+    """Happenings arrive in order with their facts and a time; queue lengths are for Prometheus alone."""
+
+    async def go() -> list[dict[str, Any]]:
+        events = telling.feed.subscribe()
+        telling({"event": "queue", "lane": "train", "waiting": 1})
+        telling({**A_VERDICT, "decision": "hold"})
+        telling({"event": "dream", "text": "a dream", "behavior": "listening"})
+        telling.feed.close()
+        return [event async for event in events]
+
+    verdict, dreamt = asyncio.run(go())
+    assert verdict["event"] == "verdict" and verdict["reasons"] == ["because"] and "at" in verdict
+    assert dreamt["event"] == "dream" and dreamt["text"] == "a dream"
+
+
+def test_the_happening_itself_is_left_as_it_was(telling: Telling) -> None:
+    """Telling takes nothing out of the dict that it is given: others may look at it afterwards."""
+    happening = {"event": "cycle", "cycle": 1, "state": "started"}
+    telling(happening)
+    assert happening == {"event": "cycle", "cycle": 1, "state": "started"}
+
+
+def test_stored_records_are_counted(telling: Telling) -> None:
+    """Turns, signals and dreams that were stored move their own counters."""
+    said = turn("use vim", "ok", adapter="a1")
+    telling.stored([said, signal(said, "listening"), dream("a dream")])
+    assert sample(telling, "dreamloop_listen_turns_total", adapter_kind="adapter") == 1
+    assert sample(telling, "dreamloop_listen_failures_total", behavior="listening") == 1
+    assert sample(telling, "dreamloop_dream_written_total", behavior="listening", band="medium") == 1
