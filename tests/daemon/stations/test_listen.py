@@ -164,6 +164,24 @@ def test_whoever_watches_is_told_the_last_turn_and_the_rates(here: Here) -> None
     assert plan.note.startswith("2 new turns: listening failed 1 of ")
 
 
+def test_a_conversation_that_goes_on_tells_only_its_new_turns(here: Here) -> None:
+    """Turns that are known already are not announced again when their conversation grows."""
+    messages = talk(3, "c")
+    messages += [
+        message("assistant", "you are welcome.", len(messages), conversation="c", adapter="a1"),
+        message("user", "one more thing then.", len(messages) + 1, conversation="c"),
+    ]
+    hear(here, messages[:-2])
+    known = {t.id for t in here.store.find(Turn)}
+    assert known
+    with here.store.transaction() as tx:
+        tx.add(*messages[-2:])
+        plan = Listen().hear(messages[-2:], here.view(0))
+    (new,) = (record for record in plan.records if isinstance(record, Turn))
+    assert new.id not in known and plan.happenings[0]["assistant"] == "you are welcome."
+    assert plan.note.startswith("1 new turns")
+
+
 def test_as_a_stage_it_lets_the_simulated_user_talk(make: Callable[..., Here]) -> None:
     """With traffic the stage is one job on the serving side, the same when it is planned again, and the logs are read
     once more when it is done."""
