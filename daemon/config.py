@@ -131,7 +131,7 @@ class LearnSection(Section):
     rank: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
     targets: str | list[str] = "all-linear"
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=8, ge=1)
     minimum: int = Field(default=24, ge=1, description="examples needed before an update is worth it")
@@ -165,7 +165,6 @@ class JudgeSection(Section):
 class GuardSection(Section):
     """[guard]: the watch after a promotion."""
 
-    policy: str = "watch"
     channels: list[Literal["graph", "signal", "probe"]] = ["graph", "signal", "probe"]
     arl: float = Field(default=100_000.0, gt=1, description="observations to a false alarm, on average at least")
     probes: int = Field(default=60, ge=1)
@@ -276,6 +275,19 @@ def _check(config: Config) -> None:
         )
     if not config.behaviors.train:
         raise ConfigError(f"{config.file}: `behaviors.train` is empty; name at least one behaviour")
+    if config.learn.general_share + config.learn.counter_share >= 1:
+        raise ConfigError(
+            f"{config.file}: `learn.general_share` and `learn.counter_share` leave no room for what was learned; "
+            "together they must stay below 1"
+        )
+    if config.traffic.enabled and config.model.path != "nano":
+        raise ConfigError(
+            f"{config.file}: `traffic.enabled` lets a simulated user of nano's world talk to {config.model.path}; "
+            "set it to false"
+        )
+    unknown = set(config.traffic.mix) - {*config.behaviors.train, *config.behaviors.guard, "general"}
+    if config.traffic.enabled and unknown:
+        raise ConfigError(f"{config.file}: `traffic.mix` names {sorted(unknown)}, which are no configured behaviours")
     if config.learn.minimum > config.learn.maximum:
         raise ConfigError(
             f"{config.file}: `learn.minimum` is larger than `learn.maximum`; lower it to {config.learn.maximum}"

@@ -28,6 +28,7 @@ from policies.records import Adapter, Alarm, Dream, Example, Measurement, Turn, 
 from policies.statistics.wilson import wilson
 
 VERSION = "0.1.0"
+SHOWN_ADAPTERS = 12  # of the serving lineage, in the failure rate's history
 CHAT_MESSAGES = 16  # how much of a conversation the model sees
 
 
@@ -111,9 +112,17 @@ class Desk:
 
     def _rates(self, behavior: str, serving: str | None) -> dict[str, Any]:
         """Failure rate of the serving adapter on rotating probes, beside the base's, and how it went there."""
-        rows = self._store.find(Measurement, probe="behavior", behavior=behavior, kind="target", split="rotating")
+        line = self._lineage(serving)
+        rows = self._store.find(
+            Measurement,
+            probe="behavior",
+            behavior=behavior,
+            kind="target",
+            split="rotating",
+            adapter=[*line[:SHOWN_ADAPTERS], None],
+        )
         latest = {row.adapter: row for row in rows}
-        mine = latest.get(serving) or (rows[-1] if rows else None)
+        mine = latest.get(serving)
         if mine is None:  # before the first measurement: what users' reactions say
             heard = self._store.failures(behavior, adapter=serving)
             found = wilson(heard.failed, heard.n)
@@ -121,7 +130,6 @@ class Desk:
             return {"failures": heard.failed, "n": heard.n, **rate, "source": "users' reactions"}
         failed = sum(1 - value for value in mine.values)
         interval = wilson(round(failed), mine.n)
-        line = [row for row in rows if row.adapter in {*self._lineage(serving), None}]
         return {
             "failures": round(failed),
             "n": mine.n,
@@ -129,7 +137,7 @@ class Desk:
             "low": interval.low,
             "high": interval.high,
             "base": 1 - latest[None].value if None in latest else None,
-            "history": [1 - row.value for row in line],
+            "history": [1 - row.value for row in latest.values()],
             "source": "rotating probes",
         }
 
@@ -216,6 +224,7 @@ class Desk:
             max_tokens=self._config.model.max_tokens,
             seed=uuid.uuid4().int % 2**31,
         )
+        self._loop.last_activity = self._loop.clock()
         try:
             done = await self._loop.ask(job)
         except RuntimeError as error:
@@ -235,8 +244,14 @@ class Desk:
             lines = self._file(conversation).read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
-        rows = [json.loads(line) for line in lines if line.strip()]
-        return [{"role": row["role"], "content": row["content"]} for row in rows]
+        talk = []
+        for line in lines:
+            try:
+                row = json.loads(line)
+                talk.append({"role": str(row["role"]), "content": str(row["content"])})
+            except (ValueError, KeyError, TypeError):
+                continue  # half a line of a crash: the rest of the conversation is still worth having
+        return talk
 
     def _log(self, conversation: str, said: list[dict[str, str]], adapter: str | None) -> None:
         file = self._file(conversation)

@@ -102,10 +102,15 @@ class CycleDue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """A moment that was waited for has come: look whether something is to be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """End after what is running has been stopped safely."""
 
     why: str
 
 
-Event = JobFinished | JobFailed | Progress | FileRead | CycleDue | Stop
+Event = JobFinished | JobFailed | Progress | FileRead | CycleDue | Wake | Stop

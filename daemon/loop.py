@@ -11,16 +11,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from daemon.config import Config
-from daemon.events import STAGES, CycleDue, Event, FileRead, Job, JobFailed, JobFinished, Progress, Stage, Stop
+from daemon.errors import DreamloopError, StoreError
+from daemon.events import STAGES, CycleDue, Event, FileRead, Job, JobFailed, JobFinished, Progress, Stage, Stop, Wake
 from daemon.executors.base import Executor
 from daemon.intake.watcher import LogWatcher
-from daemon.stations.base import Plan, Station, View
-from daemon.stations.listen import Listen
+from daemon.stations.base import Hears, Plan, Station, View, Watches
 from daemon.store.store import Store
 from daemon.store.transaction import Transaction
 
@@ -28,6 +29,7 @@ log = structlog.get_logger("dreamloop.loop")
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 2.0
+SIMULATED = "simulated"  # the folder of the simulated user's logs: its talk is no one's activity
 Watcher = Callable[[Mapping[str, Any]], None]
 
 
@@ -118,34 +120,47 @@ class Loop:
                 self.tell({"event": "progress", "job": event.job, "kind": event.kind, "done": event.done,
                            "total": event.total, "note": event.note})  # fmt: skip
             case FileRead():
-                self.last_activity = self.clock()
                 self.hear(event)
             case JobFinished():
                 self._finished(event)
             case JobFailed():
                 self._failed(event)
             case CycleDue():
-                self.due.append(event)
+                if event not in self.due:  # cycles that were missed while one ran or rested are made up for once
+                    self.due.append(event)
                 self._advance()
+            case Wake():
+                pass  # dispatching follows every event
             case Stop():
                 self.stopping = event.why
 
     # --- listening: light, never waits for heavy work
 
     def hear(self, read: FileRead) -> None:
-        """Store what was read from a log file together with how far it was read."""
-        station = self.stations["listen"]
-        assert isinstance(station, Listen)
+        """Store what was read from a log file together with how far it was read; then let the guard look."""
+        if SIMULATED not in Path(read.path).parts:
+            self.last_activity = self.clock()
+        listen = self.stations["listen"]
+        assert isinstance(listen, Hears)
         cycle = self.store.current_cycle()
+        number = cycle.id if cycle else 0
         with self.store.transaction() as tx:
             tx.file(read.identity, read.path, read.format, read.offset, self.clock())
             fresh = tx.fresh(*read.messages)
             tx.add(*fresh)
-            plan = station.hear(fresh, self.look(cycle.id if cycle else 0))
+            plan = listen.hear(fresh, self.look(number))
             self._write(tx, plan)
         self._tell(plan)
+        if cycle is not None and cycle.stage == "listen":
+            self._note = plan.note or self._note
         for reason in read.skipped:
             log.warning("skipped a line", file=read.path, why=reason)
+        guard = self.stations["guard"]
+        if plan.records and isinstance(guard, Watches):
+            with self.store.transaction() as tx:
+                seen = guard.heard(self.look(number))
+                self._write(tx, seen)
+            self._tell(seen)
 
     # --- cycles and stages
 
@@ -177,13 +192,27 @@ class Loop:
             self._begin(cycle.id, stages[after])
 
     def _begin(self, cycle: int, stage: Stage) -> None:
-        with self.store.transaction() as tx:
-            tx.set_stage(cycle, stage, self.clock())
-            plan = self.stations[stage].plan(self.look(cycle))
-            self._write(tx, plan)
+        self._note = ""
+        try:
+            with self.store.transaction() as tx:
+                tx.set_stage(cycle, stage, self.clock())
+                plan = self.stations[stage].plan(self.look(cycle))
+                self._write(tx, plan)
+        except StoreError:
+            raise  # a store that does not take what is true is nothing to go on with
+        except Exception as error:
+            self._broken(cycle, f"{stage} could not plan", error)
+            return
         self.tell({"event": "stage", "cycle": cycle, "stage": stage, "state": "started"})
         log.info("stage begins", cycle=cycle, stage=stage)
         self._after(plan)
+
+    def _broken(self, cycle: int, what: str, error: Exception) -> None:
+        """A station failed on what it was given: this cycle ends as failed, with a reason, and the daemon goes on."""
+        log.error(
+            "cycle broken", cycle=cycle, what=what, error=str(error), exc_info=not isinstance(error, DreamloopError)
+        )
+        self._close(cycle, "failed", f"{what}: {error or type(error).__name__}")
 
     def _close(self, cycle: int, state: str, why: str = "") -> None:
         with self.store.transaction() as tx:
@@ -195,7 +224,8 @@ class Loop:
         self.failed_in_a_row = 0 if state == "done" else self.failed_in_a_row + 1
         log.info("cycle ends", cycle=cycle, state=state, why=why)
         self.tell({"event": "cycle", "cycle": cycle, "state": state, "why": why})
-        self.on_cycle_end()
+        if not self.due:
+            self.on_cycle_end()
 
     @property
     def enough(self) -> bool:
@@ -228,7 +258,7 @@ class Loop:
 
     def _wake(self, seconds: float) -> None:
         if self._aio is not None:
-            self._aio.call_later(seconds + 0.01, self._dispatch)
+            self._aio.call_later(seconds + 0.01, self.post, Wake())
 
     def _finished(self, event: JobFinished) -> None:
         job = event.job
@@ -240,10 +270,17 @@ class Loop:
         row = self.store.job(job.id)
         if row is None or row.state != "running":
             return  # cancelled meanwhile: its result is not wanted
-        with self.store.transaction() as tx:
-            tx.finish(job.id, self.clock(), dict(event.result.notes))
-            plan = self._station(job).absorb(event, self.look(job.cycle))
-            self._write(tx, plan)
+        try:
+            with self.store.transaction() as tx:
+                tx.finish(job.id, self.clock(), dict(event.result.notes))
+                plan = self._station(job).absorb(event, self.look(job.cycle))
+                self._write(tx, plan)
+        except StoreError:
+            raise
+        except Exception as error:
+            self._broken(job.cycle, f"what {job.kind} returned could not be used", error)
+            self._advance()
+            return
         self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": "done", "seconds": event.seconds})
         self._after(plan)
         self._advance()
@@ -303,13 +340,13 @@ class Loop:
             tx.set_fact("serving_since", self.clock())
 
     def _after(self, plan: Plan) -> None:
+        self._note = plan.note or self._note
         if plan.rescan:
             for read in self.watcher.scan():
                 self.hear(read)
         self._tell(plan)
 
     def _tell(self, plan: Plan) -> None:
-        self._note = plan.note or self._note
         for happening in plan.happenings:
             self.tell(happening)
         for move in plan.moves:

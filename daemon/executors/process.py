@@ -38,9 +38,11 @@ class ProcessExecutor:
             lane.cancel(job_id)
 
     def pause(self, paused: bool) -> None:
-        """Hold what runs at its next checkpoint, and what is submitted at its start; or let it go on."""
-        for lane in self._lanes.values():
-            lane.pause(paused)
+        """Hold training at its next checkpoint, and what is submitted to it at its start; or let it go on.
+
+        The serving lane is never held: its jobs are short, and a person who chats would wait behind a held one.
+        """
+        self._lanes["train"].pause(paused)
 
     def busy(self, lane: Lane) -> bool:
         """Whether a job of this lane runs or waits."""

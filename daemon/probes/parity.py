@@ -30,8 +30,8 @@ def fixed_pairs(behaviors: Iterable[Behavior], count: int = 16) -> list[list[str
         step = max(1, len(probes) // count)
         for place, probe in enumerate(probes[::step][:count]):
             answer = probe.rejected if place % 2 and probe.rejected else probe.preferred
-            if answer:
-                pairs.append([probe.prompt, answer])
+            # a probe without texts is scored on the guidance: any text will do, as long as it is always the same
+            pairs.append([probe.prompt, answer or behavior.guidance])
     return pairs
 
 

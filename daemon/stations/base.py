@@ -7,16 +7,16 @@ What they want written, they return. The heavy work is in RUNNERS, functions tha
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from daemon.config import Config
 from daemon.events import Job, JobFinished, Stage
 from graph.memory import Memory
 from graph.surface import Surfacer
 from policies.behaviors import Behavior
-from policies.records import Adapter
+from policies.records import Adapter, Message
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class Reads(Protocol):
         order_by: str = "at",
         descending: bool = False,
         limit: int | None = None,
+        since: float | None = None,
         **equals: Any,
     ) -> list[T]: ...
 
@@ -103,6 +104,24 @@ class Station(Protocol):
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
         """A job of this station finished: what of its records is to be written, and what follows?"""
+        ...
+
+
+@runtime_checkable
+class Hears(Protocol):
+    """The station that turns log messages into what they mean, as logs grow."""
+
+    def hear(self, fresh: Sequence[Message], view: View) -> Plan:
+        """What these new messages mean."""
+        ...
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """The station that looks at new signals at once, in a cycle or not."""
+
+    def heard(self, view: View) -> Plan:
+        """New signals were stored."""
         ...
 
 

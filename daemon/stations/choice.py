@@ -11,7 +11,7 @@ import policies
 from daemon.errors import ConfigError
 
 # What a policy must have to be chosen in `<station>.policy`; its signature is that of the module named first there.
-ENTRY = {"dream": "allocate", "grade": "fit", "learn": "compose", "judge": "decide", "guard": "observe"}
+ENTRY = {"dream": "allocate", "grade": "fit", "learn": "compose", "judge": "decide"}
 
 
 def choices(station: str) -> list[str]:

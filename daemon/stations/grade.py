@@ -18,6 +18,7 @@ from daemon.stations.choice import policy
 from policies.grade.logistic import Graded
 from policies.records import ChatMessage, Difficulty, Dream, Outcome, content_id
 
+RECENT = 400  # dreams looked back on for unanswered ones
 HISTORY = 2_000  # graded dreams the classifier is fitted on, at most
 
 
@@ -27,8 +28,10 @@ class Grade:
     name: ClassVar[Stage] = "grade"
 
     def plan(self, view: View) -> Plan:
-        """Predict, then have the dreams answered."""
-        dreams = view.store.find(Dream, cycle=view.cycle)
+        """Predict, then have the dreams answered: this cycle's, and earlier ones that nobody answered."""
+        recent = view.store.find(Dream, descending=True, limit=RECENT)
+        answered = {o.dream for o in view.store.find(Outcome, dream=[d.id for d in recent])} if recent else set()
+        dreams = [dream for dream in reversed(recent) if dream.id not in answered]
         if not dreams:
             return NOTHING
         classifier = policy(self.name, view.config.grade.policy).fit(history(view))
@@ -61,7 +64,7 @@ class Grade:
     def absorb(self, done: JobFinished, view: View) -> Plan:
         """Store the outcomes and say how the dreams' difficulty compares with the prediction."""
         outcomes: list[Outcome] = list(done.result.records)
-        dreams = [dream.id for dream in view.store.find(Dream, cycle=view.cycle)]
+        dreams = list(dict.fromkeys(outcome.dream for outcome in outcomes))
         predicted = [d.predicted for d in view.store.find(Difficulty, dream=dreams)]
         read = [outcome.passed for outcome in outcomes if outcome.passed is not None]
         words = f"{read.count(False) / max(1, len(read)):.0%} of {len(read)} answers failed"

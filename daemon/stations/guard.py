@@ -7,7 +7,7 @@ than what a rollback would bring back; see `policies.guard.watch`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +19,8 @@ from daemon.judges.base import load as load_judge
 from daemon.models.base import Sampling
 from daemon.probes import behavior as behavior_probe
 from daemon.stations.base import Plan, View, folder_of
-from daemon.stations.choice import policy
 from policies.guard import watch
-from policies.records import Alarm, Measurement, Signal, Surfacing, Turn, content_id
+from policies.records import Adapter, Alarm, Measurement, Signal, Surfacing, Turn, content_id
 
 FACT = "guard"  # under which the watch's state is remembered
 
@@ -60,23 +59,21 @@ class Guard:
             return Plan()  # an operator changed the serving adapter meanwhile: this says nothing about the new one
         return self._look(view, _current(view), done.result.notes["failed"])
 
+    def heard(self, view: View) -> Plan:
+        """Signals came in from the logs: the channels that need no model look at once, in a cycle or not."""
+        return self._look(view, _current(view), {})
+
     def _look(self, view: View, state: dict[str, Any], probed: Mapping[str, list[float]]) -> Plan:
         config = view.config.guard
         settings = watch.Settings(arl=config.arl)
-        seen, streams = _streams(view, state["seen"])
+        seen, streams = _streams(view, view.serving, state)
         streams |= {("probe", name): failed for name, failed in probed.items()}
-        observed = state["watch"]
-        detector = policy(self.name, config.policy)
-        crossings = []
-        for (channel, behavior), values in streams.items():
-            if channel not in config.channels:
-                continue
-            observed, crossing = detector.observe(observed, channel, behavior, values, settings)
-            if crossing is not None:
-                crossings.append(crossing)
+        observed, crossings = _feed(state["watch"], streams, config.channels, settings)
+        known = set(state["alarmed"])
+        new = [crossing for crossing in crossings if f"{crossing.channel}/{crossing.behavior}" not in known]
         alarms = tuple(
             Alarm(
-                id=content_id("alarm", view.cycle, crossing.channel, crossing.behavior, view.serving),
+                id=content_id("alarm", crossing.channel, crossing.behavior, view.serving, state["since"]),
                 channel=crossing.channel,
                 behavior=crossing.behavior,
                 adapter=view.serving,
@@ -85,13 +82,12 @@ class Guard:
                 cycle=view.cycle,
                 at=view.now,
             )
-            for crossing in crossings
+            for crossing in new
         )
-        roll_back = str(crossings[0]) if crossings and config.rollback and view.serving is not None else ""
         told: list[Mapping[str, Any]] = [
             {"event": "alarm", "channel": a.channel, "behavior": a.behavior, "adapter": a.adapter, "e_value": a.e_value,
              "threshold": a.threshold, "why": str(crossing)}
-            for a, crossing in zip(alarms, crossings, strict=True)
+            for a, crossing in zip(alarms, new, strict=True)
         ]  # fmt: skip
         told.append(
             {
@@ -101,12 +97,13 @@ class Guard:
                 "unarmed": watch.unarmed(observed, settings),
             }
         )
+        alarmed = sorted(known | {f"{crossing.channel}/{crossing.behavior}" for crossing in new})
         return Plan(
             records=alarms,
-            roll_back=roll_back,
-            facts={FACT: {"adapter": view.serving, "seen": seen, "watch": observed}},
+            roll_back=str(new[0]) if new and config.rollback and view.serving is not None else "",
+            facts={FACT: {**state, "seen": seen, "watch": observed, "alarmed": alarmed}},
             happenings=tuple(told),
-            note="; ".join(map(str, crossings)) or _quiet(observed),
+            note="; ".join(map(str, new)) or _quiet(observed),
         )
 
 
@@ -118,32 +115,76 @@ def _quiet(observed: watch.State) -> str:
     return f"quiet; highest e-value {highest:.3g} ({behavior} on the {channel} channel)"
 
 
+def _feed(
+    observed: watch.State,
+    streams: Mapping[tuple[str, str], list[float]],
+    channels: Collection[str],
+    settings: watch.Settings,
+) -> tuple[watch.State, list[watch.Crossing]]:
+    """Observe every stream of the configured channels; which of them are above the threshold?"""
+    crossings = []
+    for (channel, behavior), values in streams.items():
+        if channel in channels:
+            observed, crossing = watch.observe(observed, channel, behavior, values, settings)
+            if crossing is not None:
+                crossings.append(crossing)
+    return observed, crossings
+
+
 def _current(view: View) -> dict[str, Any]:
-    """The watch's state, brought up to date with who serves now."""
-    kept = view.store.fact(FACT) or {"adapter": None, "seen": 0, "watch": watch.start()}
+    """The watch's state, brought up to date with who serves and with the graph that surfaces."""
+    fingerprint = view.memory.fingerprint()
+    start: dict[str, Any] = {
+        "adapter": None,
+        "since": 0.0,
+        "seen": 0,
+        "alarmed": [],
+        "graph": fingerprint,
+        "watch": watch.start(),
+    }
+    kept = {**start, **(view.store.fact(FACT) or {})}
+    if kept["graph"] != fingerprint:  # another graph surfaces other nodes: its old rates say nothing
+        kept = {**kept, "graph": fingerprint, "watch": watch.forget(kept["watch"], "graph")}
     if kept["adapter"] == view.serving:
-        return dict(kept)
+        return kept
+    since = view.store.fact("serving_since") or 0.0
+    return {**start, "adapter": view.serving, "since": since, "watch": _handed_over(view, kept, since)}
+
+
+def _handed_over(view: View, kept: Mapping[str, Any], since: float) -> watch.State:
+    """The watch's state when another adapter has come to serve: its baseline is what a rollback would bring back."""
     settings = watch.Settings(arl=view.config.guard.arl)
     gone = kept["adapter"]
     if gone is not None and view.store.adapter_states().get(gone) == "rolled_back":
-        state = watch.rolled_back(kept["watch"])
-    else:
-        state = watch.promoted(kept["watch"], settings)
-        for name in view.behaviors:  # the gate measured the one before on the same kind of probe
-            rows = view.store.find(
-                Measurement, adapter=gone, probe="behavior", behavior=name, kind="target", split="rotating",
-                descending=True, limit=1,
-            )  # fmt: skip
-            if rows:
-                state = watch.calibrate(state, "probe", name, [1 - value for value in rows[0].values])
-    return {"adapter": view.serving, "seen": 0, "watch": state}
+        return watch.rolled_back(kept["watch"])
+    record = view.store.get(Adapter, view.serving) if view.serving else None
+    parent = record.parent if record else None
+    if parent == gone:  # what it did last, and was not looked at yet, belongs to its baseline
+        _, streams = _streams(view, gone, kept, until=since)
+        observed, _ = _feed(kept["watch"], streams, view.config.guard.channels, settings)
+        state = watch.promoted(observed, settings)
+    else:  # an operator's choice: what served before it is not what a rollback would bring back
+        state = watch.start()
+    for name in view.behaviors:  # the gate measured the parent on the same kind of probe
+        rows = view.store.find(
+            Measurement, adapter=parent, probe="behavior", behavior=name, kind="target", split="rotating",
+            descending=True, limit=1,
+        )  # fmt: skip
+        if rows:
+            state = watch.calibrate(state, "probe", name, [1 - value for value in rows[0].values])
+    return state
 
 
-def _streams(view: View, seen: int) -> tuple[int, dict[tuple[str, str], list[float]]]:
-    """New observations of the signal and graph channels, one per conversation; and how many signals are now seen."""
-    since = view.store.fact("serving_since") or 0.0
-    heard = [s for s in view.store.find(Signal, order_by="seq", adapter=[view.serving, None]) if s.at >= since]
-    fresh = heard[seen:]
+def _streams(
+    view: View, adapter: str | None, state: Mapping[str, Any], *, until: float | None = None
+) -> tuple[int, dict[tuple[str, str], list[float]]]:
+    """New observations of the signal and graph channels, one per conversation; and how many signals are now seen.
+
+    Logs that do not say who answered count for whoever served when they were written.
+    """
+    rows = view.store.find(Signal, order_by="seq", since=state["since"], adapter=[adapter, None])
+    heard = [signal for signal in rows if until is None or signal.at < until]
+    fresh = heard[state["seen"] :]
     turns = {turn.id: turn for turn in view.store.find(Turn, id=[s.turn for s in fresh])} if fresh else {}
     streams: dict[tuple[str, str], list[float]] = {}
     for name, behavior in view.behaviors.items():

@@ -18,9 +18,9 @@ from daemon.judges.base import load as load_judge
 from daemon.models.base import Sampling
 from daemon.probes import behavior as behavior_probe
 from daemon.probes import divergence, general, parity
-from daemon.stations.base import NOTHING, Move, Plan, View, folder_of
+from daemon.stations.base import Move, Plan, View, folder_of
 from daemon.stations.choice import policy
-from policies.behaviors import Behavior
+from policies.behaviors import Behavior, Probe
 from policies.judge.comparison import Pair
 from policies.judge.gate import BehaviorEvidence, Evidence, GateSettings, Ruling
 from policies.records import Adapter, Kind, Measurement, Verdict, content_id
@@ -36,15 +36,25 @@ class Judge:
     name: ClassVar[Stage] = "judge"
 
     def plan(self, view: View) -> Plan:
-        """Measure the newest adapter that was not judged yet, and its parent unless that is known already."""
+        """Measure the newest adapter that was not judged yet, and its parent unless that is known already.
+
+        Adapters whose parent serves no more (their cycle failed before they were judged) are set aside: measured
+        against it they would say nothing about what serves now.
+        """
+        trained = [id for id, state in view.store.adapter_states().items() if state == "trained"]
         candidate = self._candidate(view)
+        stale = tuple(
+            Move(adapter=id, after="rejected", why="it was not judged while its parent served")
+            for id in trained
+            if candidate is None or id != candidate.id
+        )
         if candidate is None:
-            return NOTHING
+            return Plan(moves=stale)
         who: list[str | None] = [candidate.id]
         for other in (candidate.parent, None):  # the base is the anchor against decline in small steps
-            if other not in who and not self._measured(view, other):
+            if other not in who and not _measured(view, other):
                 who.append(other)
-        return Plan(jobs=(measuring(view, who, split=ROTATING, key=[candidate.id, 1]),))
+        return Plan(jobs=(measuring(view, who, split=ROTATING, key=[candidate.id, 1]),), moves=stale)
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
         """After measuring attest, after attesting decide; where more answers would settle it, look once more first."""
@@ -69,10 +79,9 @@ class Judge:
 
     def _candidate(self, view: View) -> Adapter | None:
         waiting = [id for id, state in view.store.adapter_states().items() if state == "trained"]
-        return view.store.get(Adapter, waiting[-1]) if waiting else None
-
-    def _measured(self, view: View, adapter: str | None) -> bool:
-        return view.store.count(Measurement, adapter=adapter, split=ROTATING, probe="general") > 0
+        found = [adapter for id in waiting if (adapter := view.store.get(Adapter, id)) is not None]
+        mine = [a for a in found if a.parent == view.serving or a.cycle == view.cycle]
+        return mine[-1] if mine else None
 
     def _parity(self, candidate: Adapter, served: list[list[float]], view: View) -> Measurement:
         as_trained = view.store.fact(f"parity/{candidate.id}")
@@ -105,6 +114,9 @@ class Judge:
         if decision == "promote" and candidate.parent != view.serving:
             decision = "hold"  # an operator changed the serving adapter while this one was in the making
             reasons = (f"its parent {candidate.parent or 'base'} does not serve any more", *reasons)
+        alone = unmatched(view, candidate, shown, new)
+        if decision == "promote" and alone:
+            decision, reasons = "hold", (f"its parent was not measured on {', '.join(alone)}", *reasons)
         verdict = Verdict(
             id=content_id("verdict", candidate.id),
             adapter=candidate.id,
@@ -134,6 +146,30 @@ class Judge:
 
 
 _AFTER = {"promote": "serving", "hold": "held", "reject": "rejected"}
+
+
+def chosen_probes(behavior: Behavior, kind: Kind, split: str, limit: int | None) -> tuple[Probe, ...]:
+    """The probes a measurement takes: the first of their split, half as many counter probes as targets."""
+    most = limit // 2 if limit and kind == "counter" else limit
+    return behavior.select(split=split, kind=kind)[:most]
+
+
+def _measured(view: View, adapter: str | None) -> bool:
+    """Was this adapter measured on the very probes that a candidate would be measured on now?"""
+    rows = view.store.find(Measurement, adapter=adapter, split=[ROTATING, CANARY])
+    known = {(row.probe, row.behavior, row.kind, row.items) for row in rows}
+    limit, canaries = view.config.judge.probes, view.config.judge.canaries
+    wanted = {
+        (probe, name, kind, tuple(p.id for p in probes))
+        for name, behavior in view.behaviors.items()
+        for probe, kind, probes in (
+            ("behavior", "target", chosen_probes(behavior, "target", ROTATING, limit)),
+            ("behavior", "counter", chosen_probes(behavior, "counter", ROTATING, limit)),
+            (CANARY, "target", chosen_probes(behavior, "target", CANARY, canaries)),
+        )
+        if probes
+    }
+    return wanted <= known and any(row.probe == "general" for row in rows)
 
 
 def measuring(
@@ -175,7 +211,9 @@ def measuring(
 def evidence(view: View, candidate: Adapter, new: Iterable[Measurement] = ()) -> Evidence:
     """What the gate looks at: the newest measurements of candidate, parent and base, `new` ones included."""
     kept = view.store.find(Measurement, adapter=[candidate.id, candidate.parent, None], split=[ROTATING, AGAIN, CANARY])
-    latest = {(m.adapter, m.probe, m.behavior, m.kind): m for m in (*kept, *new)}
+    # a second look counts only in its own cycle, where both sides had it: otherwise their luck would differ
+    rows = [m for m in (*kept, *new) if m.split != AGAIN or m.cycle == view.cycle]
+    latest = {(m.adapter, m.probe, m.behavior, m.kind): m for m in rows}
 
     def pair(probe: str, behavior: str, kind: str) -> Pair | None:
         parent = latest.get((candidate.parent, probe, behavior, kind))
@@ -207,6 +245,14 @@ def evidence(view: View, candidate: Adapter, new: Iterable[Measurement] = ()) ->
     )
 
 
+def unmatched(view: View, candidate: Adapter, shown: Evidence, new: Iterable[Measurement]) -> list[str]:
+    """What was measured on the candidate only, in words: nothing is promoted past a comparison that is missing."""
+    mine = view.store.find(Measurement, adapter=candidate.id, split=[ROTATING, CANARY])
+    names = {m.behavior for m in (*mine, *new) if m.probe == CANARY} - set(shown.canaries)
+    families = {m.kind for m in (*mine, *new) if m.probe == "general"} - set(shown.general)
+    return [f"{name} canaries" for name in sorted(names)] + [f"{family} tasks" for family in sorted(families)]
+
+
 # --- in the worker
 
 
@@ -216,10 +262,9 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
     behaviors = [behavior_files.read(files[name]) for name in payload["behaviors"]]
     again = payload["look"] > 1
     rows = general.load(context.spec.general, payload["split"]) if context.spec.general and not again else []
-    limit = payload["limit"]
     parts: list[tuple[Kind, str, int | None]] = [
-        ("target", payload["split"], limit),
-        ("counter", payload["split"], limit and limit // 2),
+        ("target", payload["split"], payload["limit"]),
+        ("counter", payload["split"], payload["limit"]),
         ("target", CANARY, payload["canaries"]),
     ]
     wanted = payload["parts"]
@@ -227,7 +272,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
         (behavior, kind, split, probes)
         for behavior in behaviors
         for kind, split, most in parts
-        if (probes := behavior.select(split=split, kind=kind)[:most])
+        if (probes := chosen_probes(behavior, kind, split, most))
         and (wanted is None or ([behavior.name, kind] in wanted and split != CANARY))
     ]
     each = sum(len(probes) * (1 if split == CANARY else payload["samples"]) for *_, split, probes in plan) + len(rows)

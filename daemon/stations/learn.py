@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -27,7 +28,7 @@ from daemon.stations.choice import policy
 from policies.learn.compose import ComposeSettings
 from policies.learn.fresh import sort
 from policies.learn.placebo import shuffle_labels
-from policies.learn.quarantine import inspect
+from policies.learn.quarantine import Inspected, inspect
 from policies.records import (
     Adapter,
     Batch,
@@ -35,6 +36,7 @@ from policies.records import (
     Dream,
     Example,
     Outcome,
+    Quarantine,
     Recipe,
     Signal,
     Turn,
@@ -42,6 +44,8 @@ from policies.records import (
 )
 
 DISTILLED = 400  # failed scenarios distilled in one cycle, at most
+NEIGHBOURS = 2_000  # earlier examples that a new one is compared with
+RECENT = 400  # dreams looked back on
 
 
 class Learn:
@@ -84,15 +88,18 @@ class Learn:
                 note=f"{adapter.id[:8]} from {counts}: loss {adapter.loss:.3f} in {adapter.seconds:.0f} s",
             )
         probes = [probe.prompt for behavior in view.behaviors.values() for probe in behavior.probes]
-        known = [f"{e.prompt[-1].content}\n{e.target}" for e in view.store.find(Example, origin=["turn", "dream"])]
-        inspected = inspect(done.result.records, probes=probes, known=known)
+        earlier = view.store.find(Example, origin=["turn", "dream"], descending=True, limit=NEIGHBOURS)
+        known = [f"{e.prompt[-1].content}\n{e.target}" for e in earlier]
+        made = [record for record in done.result.records if isinstance(record, Example)]
+        unsolved = [record for record in done.result.records if isinstance(record, Quarantine)]
+        inspected = inspect(made, probes=probes, known=known)
         plan = self._update(view, inspected.kept)
         words = f"{len(inspected.kept)} examples from {done.result.notes['asked']} failures"
         if inspected.quarantined:
             words += f", {len(inspected.quarantined)} quarantined"
         return replace(
             plan,
-            records=(*inspected.kept, *inspected.quarantined, *plan.records),
+            records=(*inspected.kept, *inspected.quarantined, *_given_up(made, inspected), *unsolved, *plan.records),
             note="; ".join(filter(None, [words, plan.note])),
         )
 
@@ -104,23 +111,23 @@ class Learn:
         for behavior in view.config.behaviors.train:
             for signal in view.store.find(Signal, behavior=behavior, failed=True, descending=True, limit=DISTILLED):
                 turn = view.store.get(Turn, signal.turn)
-                if turn is not None and not view.store.count(Example, source=turn.id):
+                if turn is not None and not _tried(view, turn.id, behavior):
                     prompt = [*turn.context, ChatMessage(role="user", content=turn.user)]
-                    found.append(_item(turn.id, "turn", behavior, prompt, turn.assistant, turn.conversation))
-        return found
+                    found.append(_item(turn.id, "turn", behavior, prompt, turn.assistant))
+        return found[: DISTILLED // 2]
 
     def _failed_dreams(self, view: View) -> list[dict[str, Any]]:
-        """This cycle's dreams of trained behaviours that failed at least once, with one failing answer."""
+        """Recent dreams of trained behaviours that failed at least once, with one failing answer."""
+        trained = view.config.behaviors.train
+        recent = view.store.find(Dream, behavior=trained, descending=True, limit=RECENT)
+        dreams = {dream.id: dream for dream in recent}
         wrong: dict[str, str] = {}
-        dreams = {
-            d.id: d for d in view.store.find(Dream, cycle=view.cycle) if d.behavior in view.config.behaviors.train
-        }
         for outcome in view.store.find(Outcome, dream=list(dreams), passed=False) if dreams else []:
             wrong.setdefault(outcome.dream, outcome.answer)
         return [
-            _item(id, "dream", dreams[id].behavior, [ChatMessage(role="user", content=dreams[id].text)], answer, id)
+            _item(id, "dream", dreams[id].behavior, [ChatMessage(role="user", content=dreams[id].text)], answer)
             for id, answer in wrong.items()
-            if not view.store.count(Example, source=id)
+            if not _tried(view, id, dreams[id].behavior)
         ]
 
     # --- the update
@@ -129,8 +136,6 @@ class Learn:
         config = view.config.learn
         known = {e.id: e for e in view.store.find(Example, origin=["turn", "dream"])} | {e.id: e for e in new}
         examples = sort(known.values(), view.store.find(Batch), view.store.find(Adapter), view.serving)
-        if len(examples.fresh) < config.minimum:
-            return Plan(note=f"waiting: {len(examples.fresh)} fresh examples, `learn.minimum` is {config.minimum}")
         rng = view.rng("learn")
         composed = policy(self.name, config.policy).compose(
             examples.fresh,
@@ -149,8 +154,10 @@ class Learn:
             conversations={t.id: t.conversation for t in view.store.find(Turn, id=[e.source for e in examples.fresh])},
         )
         chosen = composed.examples
-        if not chosen:
-            return Plan(note="waiting: dreams alone are no batch (`learn.dream_share`); no turn has failed lately")
+        usable = composed.counts.get("turn", 0) + composed.counts.get("dream", 0)
+        if usable < config.minimum:
+            have = f"{len(examples.fresh)} fresh examples, {usable} of them usable together (`learn.dream_share`)"
+            return Plan(note=f"waiting: {have}, `learn.minimum` is {config.minimum}")
         batch = Batch(
             id=content_id("batch", view.cycle, view.serving, [e.id for e in chosen], self.placebo),
             examples=tuple(e.id for e in chosen),
@@ -192,16 +199,31 @@ class Learn:
         return Plan(records=(*stored, batch), jobs=(job,), note=f"a batch of {len(chosen)}")
 
 
-def _item(
-    source: str, origin: str, behavior: str, prompt: list[ChatMessage], rejected: str, conversation: str
-) -> dict[str, Any]:
+def _given_up(made: Sequence[Example], inspected: Inspected) -> list[Quarantine]:
+    """Scenarios whose example was kept out are not tried again: the next answer would be like it."""
+    kept = {example.id for example in inspected.kept}
+    return [
+        Quarantine(id=content_id("unsolved", e.source, e.behavior), source=e.source, reason="kept out", at=e.at)
+        for e in made
+        if e.id not in kept
+    ]
+
+
+def _tried(view: View, source: str, behavior: str) -> bool:
+    """Was this scenario distilled before, or given up on?"""
+    return (
+        view.store.count(Example, source=source, behavior=behavior) > 0
+        or view.store.get(Quarantine, content_id("unsolved", source, behavior)) is not None
+    )
+
+
+def _item(source: str, origin: str, behavior: str, prompt: list[ChatMessage], rejected: str) -> dict[str, Any]:
     return {
         "source": source,
         "origin": origin,
         "behavior": behavior,
         "prompt": [[m.role, m.content] for m in prompt],
         "rejected": rejected,
-        "conversation": conversation,
     }
 
 
@@ -276,17 +298,18 @@ def distil(payload: dict[str, Any], context: Context) -> Result:
         Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
         lambda done, total: context.checkpoint(done, total, "answering with guidance"),
     )
-    examples: dict[str, Example] = {}
-    unreadable = set()
+    examples: dict[tuple[str, str], Example] = {}
+    read = set()
     for item, text in zip(asked, answers, strict=True):
-        if item["source"] in examples:
+        key = (item["source"], item["behavior"])
+        if key in examples:
             continue
         judgement = judges[item["behavior"]].judge(item["behavior"], item["prompt"][-1][1], text)
-        if judgement.passed is None:
-            unreadable.add(item["source"])
-        elif judgement.passed:
-            examples[item["source"]] = Example(
-                id=content_id("example", item["source"], item["behavior"]),
+        if judgement.passed is not None:
+            read.add(key)
+        if judgement.passed:
+            examples[key] = Example(
+                id=content_id("example", *key),
                 origin=item["origin"],
                 behavior=item["behavior"],
                 prompt=tuple(ChatMessage(role=role, content=content) for role, content in item["prompt"]),
@@ -296,7 +319,17 @@ def distil(payload: dict[str, Any], context: Context) -> Result:
                 at=payload["now"],
                 cycle=payload["cycle"],
             )
-    return Result(records=tuple(examples.values()), notes={"asked": len(items), "unreadable": len(unreadable)})
+    unsolved = [
+        Quarantine(
+            id=content_id("unsolved", *key),
+            source=key[0],
+            reason="no guided answer passed" if key in read else "the judge cannot read the scenario",
+            at=payload["now"],
+        )
+        for key in dict.fromkeys((item["source"], item["behavior"]) for item in items)
+        if key not in examples
+    ]
+    return Result(records=(*examples.values(), *unsolved), notes={"asked": len(items)})
 
 
 def update(payload: dict[str, Any], context: Context) -> Result:

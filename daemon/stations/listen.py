@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from daemon.events import Job, JobFinished, Stage
@@ -56,7 +57,9 @@ class Listen:
         records: list[Turn | Surfacing | Signal] = []
         last: Turn | None = None
         for conversation in conversations:
-            messages = view.store.find(Message, conversation=conversation, order_by="order")
+            # in the order in which they arrived: a log's offsets begin anew when it is rotated
+            arrived = view.store.find(Message, conversation=conversation, order_by="seq")
+            messages = [replace(message, order=place) for place, message in enumerate(arrived)]
             for heard in exchanges(messages, context_turns=view.config.intake.context_turns):
                 if view.store.get(Turn, heard.turn.id) is not None:
                     continue

@@ -159,16 +159,24 @@ def unarmed(state: Mapping[str, Any], settings: Settings) -> list[str]:
 def promoted(state: Mapping[str, Any], settings: Settings) -> State:
     """A new adapter serves: what was observed under the one before becomes the baseline, and detectors start anew.
 
-    Where too little was observed to stand alone, it is added to the older baseline.
+    Only where too little was observed to stand alone is it added to the older baseline: the limit is then that of a
+    mixture, which errs towards silence.
     """
     new = _copy(state)
     for stream in new["streams"].values():
         base, current = stream["baseline"], stream["current"]
-        if current["n"] >= settings.wanted:
+        if current["n"] >= settings.least:
             stream["baseline"] = dict(current)
         else:
             stream["baseline"] = {"n": base["n"] + current["n"], "sum": base["sum"] + current["sum"]}
         _restart(stream)
+    return new
+
+
+def forget(state: Mapping[str, Any], channel: str) -> State:
+    """Drop a channel's streams: what they measured is not what will be measured from now on."""
+    new = _copy(state)
+    new["streams"] = {key: stream for key, stream in new["streams"].items() if stream["channel"] != channel}
     return new
 
 

@@ -51,7 +51,8 @@ def sort(
     learned: set[str] = set()
     tried: Counter[str] = Counter()
     for batch in batches:
-        tried.update(batch.examples)
+        if batch.id in made:  # a training that failed has shown nothing about its examples
+            tried.update(batch.examples)
         if made.get(batch.id) in ancestors:
             learned.update(batch.examples)
     parts: dict[str, list[Example]] = {"fresh": [], "learned": [], "given_up": []}
