@@ -16,11 +16,12 @@ from daemon.control import REPORT_NAME, SOCKET_NAME
 from daemon.control.feed import Feed
 from daemon.control.server import ControlServer
 from daemon.desk import VERSION, Desk
-from daemon.errors import ConfigError, DreamloopError
+from daemon.errors import BehaviorError, ConfigError, DreamloopError
 from daemon.events import CycleDue, Stop
 from daemon.executors.base import WorkerSpec
 from daemon.executors.process import ProcessExecutor
 from daemon.intake.watcher import LogWatcher
+from daemon.judges.base import load as load_judge
 from daemon.lock import StateLock
 from daemon.loop import Loop
 from daemon.metrics import Metrics, stop_serving
@@ -39,10 +40,11 @@ from daemon.stations.listen import Listen
 from daemon.store.store import Store
 from daemon.telling import Telling
 from daemon.terminal import Terminal
-from policies.records import Dream
+from policies.records import Dream, Measurement
 
 log = structlog.get_logger("dreamloop")
 
+INTERRUPTED = 130  # the exit status of a run of so many cycles that was stopped before its end
 HOPELESS = 3  # failed cycles in a row after which a run of so many cycles gives up
 
 
@@ -76,6 +78,13 @@ class App:
         for station in ENTRY:
             policy(station, getattr(config, station).policy)
         remembering = Remembering(config)
+        for behavior in behaviors.values():
+            load_judge(behavior.judge)
+            if not behavior.select(split="rotating", kind="target"):
+                raise BehaviorError(f"{folder / behavior.name}.toml: no rotating target probes; the gate needs some")
+            if len(remembering.memory) and behavior.graph_key not in remembering.memory:
+                log.warning("a behaviour's pattern node is not in the memory graph", behavior=behavior.name,
+                            graph_key=behavior.graph_key)  # fmt: skip
         adapters.sweep(config.state / "adapters")
         store = Store.open(config.store.url or f"sqlite:///{config.state / 'dreamloop.db'}")
 
@@ -86,7 +95,12 @@ class App:
         metrics = Metrics(dream_of=lambda id: store.get(Dream, id))
         http, port = metrics.serve(config.daemon.metrics_host, config.daemon.metrics_port)
 
-        tell = Telling(metrics, feed)
+        def rates(adapter: str | None) -> dict[str, float]:
+            rows = store.find(Measurement, adapter=adapter, probe="behavior", kind="target", split="rotating")
+            return {row.behavior: 1 - row.value for row in rows}
+
+        tell = Telling(metrics, feed, rates)
+        tell.serves(store.serving(), store.fact("serving_since") or time.time())
 
         # What works: the loop with its stations, the workers, the watcher, the clockwork.
         def worker(backend: str) -> WorkerSpec:
@@ -140,8 +154,10 @@ class App:
             stored=tell.stored,
         )
         loop.limit = self.cycles
+        # so many cycles means one after the other, whatever the schedule says about ordinary days
+        section = config.schedule if self.cycles is None else config.schedule.model_copy(update={"cycle": "continuous"})
         schedule = Schedule(
-            config.schedule,
+            section,
             due=lambda why: loop.post(CycleDue(why=why)),
             rest=lambda resting: loop.call(loop.rest, "window", resting),
             idle_seconds=lambda: time.time() - loop.last_activity,
@@ -163,6 +179,8 @@ class App:
             aio.add_signal_handler(signal_number, lambda: loop.post(Stop(why="asked to stop")))
         terminal: asyncio.Task[None] | None = None
         try:
+            for read in watcher.scan():  # what was written while no daemon ran
+                loop.hear(read)
             await loop.start()
             workers.warm("train")
             workers.warm("serve")
@@ -200,7 +218,7 @@ class App:
             stop_serving(http)
             store.close()
         log.info("stopped", why=loop.stopping or f"{loop.finished_cycles} cycles done")
-        return 0
+        return INTERRUPTED if self.cycles is not None and not loop.enough else 0
 
     def _keep_apart(self, store: Store) -> None:
         """A placebo run and a real one never share a state: what one learned would spoil what the other shows."""
@@ -225,7 +243,12 @@ class App:
         done = loop.ask(measuring(view, who, split=report.SEALED, key=time.time()))
         await loop.run(until=done.done)
         if loop.stopping is None:
-            finished = done.result()
+            try:
+                finished = done.result()
+            except RuntimeError as error:
+                raise DreamloopError(
+                    f"measuring on sealed probes failed: {error}; the cycles' results are kept"
+                ) from error
             with store.transaction() as tx:
                 tx.sealed_read("daemon", f"report after {loop.finished_cycles} cycles", time.time())
                 tx.add(*finished.result.records)

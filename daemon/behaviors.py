@@ -1,29 +1,105 @@
-"""Reads behaviour files: one TOML each, with its probes and examples in JSON lines beside it.
+"""Reads behaviour files: one TOML each, with its probes and examples in it or in JSON lines beside it.
 
-The schema is `policies.behaviors.Behavior`. Every mistake is named with its file, key and remedy.
+The schema of the files is here, `policies.behaviors.Behavior` is what becomes of them. Every mistake is named with its
+file, key and remedy, before anything heavy starts.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 import policies.behaviors
 from daemon.errors import BehaviorError
 from policies.behaviors import Behavior, Pair, Probe
-from policies.records import content_id
+from policies.records import Band, Kind, content_id
 
 BUNDLED = Path(policies.behaviors.__file__).parent
 REQUIRED = ("name", "title", "graph_key", "guidance", "dream_pattern", "judge")
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ProbeRow(_Row):
+    """A probe as it stands in a file."""
+
+    id: str = ""
+    prompt: str = Field(min_length=1)
+    kind: Kind = "target"
+    band: Band
+    split: Literal["rotating", "sealed", "canary"] = "rotating"
+    preferred: str = ""
+    rejected: str = ""
+
+
+class PairRow(_Row):
+    """An example pair as it stands in a file."""
+
+    prompt: str = Field(min_length=1)
+    kind: Kind = "target"
+    band: Band
+    preferred: str = ""
+    rejected: str = ""
+
+
+class Eligible(_Row):
+    any: list[Pattern] = []
+    none: list[Pattern] = []
+
+
+class Signals(_Row):
+    failure: list[Pattern] = []
+    success: list[Pattern] = []
+
+
+class Files(_Row):
+    probes: str = ""
+    examples: str = ""
+
+
+class BehaviorFile(BaseModel):
+    """A behaviour's TOML."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    title: str
+    graph_key: str
+    guidance: str = Field(min_length=1)
+    dream_pattern: str
+    judge: str
+    delta: float = Field(default=0.08, gt=0, lt=1)
+    eligible: Eligible = Eligible()
+    signals: Signals = Signals()
+    files: Files = Files()
+    probes: list[ProbeRow] = []
+    examples: list[PairRow] = []
+
+
 def folder(name: str, relative_to: Path) -> Path:
     """The folder a configuration names: "bundled", or a path."""
-    return BUNDLED if name == "bundled" else (relative_to / name).expanduser().resolve()
+    return BUNDLED if name == "bundled" else (relative_to / Path(name).expanduser()).resolve()
 
 
 def load(where: Path, names: Iterable[str]) -> dict[str, Behavior]:
@@ -40,73 +116,63 @@ def read(file: Path) -> Behavior:
         raise BehaviorError(f"{file}: no such behaviour; this folder has {', '.join(known) or 'none'}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BehaviorError(f"{file}: cannot be read: {error}") from None
-    missing = [key for key in REQUIRED if not isinstance(raw.get(key), str)]
-    if missing:
-        raise BehaviorError(f"{file}: `{missing[0]}` is missing or not a string; add it")
-    files = raw.get("files", {})
-    probes = [*raw.get("probes", []), *_rows(file, files.get("probes"))]
-    pairs = [*raw.get("examples", []), *_rows(file, files.get("examples"))]
     try:
-        return Behavior(
-            **{key: raw[key] for key in REQUIRED},
-            delta=float(raw.get("delta", 0.08)),
-            eligible_any=_patterns(file, raw, "eligible", "any"),
-            eligible_none=_patterns(file, raw, "eligible", "none"),
-            failure=_patterns(file, raw, "signals", "failure"),
-            success=_patterns(file, raw, "signals", "success"),
-            probes=tuple(_probe(row) for row in probes),
-            pairs=tuple(_pair(row) for row in pairs),
+        found = BehaviorFile.model_validate(raw)
+    except ValidationError as error:
+        raise BehaviorError(f"{file}: {_explain(error, BehaviorFile)}") from None
+    if found.name != file.stem:
+        raise BehaviorError(
+            f"{file}: `name` is {found.name!r}; name it like its file, {file.stem!r}, or rename the file"
         )
-    except KeyError as error:
-        raise BehaviorError(f"{file}: a probe or example lacks {error}; each needs prompt, kind and band") from None
+    probes = [*found.probes, *_rows(file, found.files.probes, ProbeRow)]
+    pairs = [*found.examples, *_rows(file, found.files.examples, PairRow)]
+    return Behavior(
+        name=found.name,
+        title=found.title,
+        graph_key=found.graph_key,
+        guidance=found.guidance,
+        dream_pattern=found.dream_pattern,
+        judge=found.judge,
+        delta=found.delta,
+        eligible_any=_compiled(found.eligible.any),
+        eligible_none=_compiled(found.eligible.none),
+        failure=_compiled(found.signals.failure),
+        success=_compiled(found.signals.success),
+        probes=tuple(Probe(**{**row.model_dump(), "id": row.id or content_id("probe", row.prompt)}) for row in probes),
+        pairs=tuple(Pair(**row.model_dump()) for row in pairs),
+    )
 
 
-def _rows(file: Path, name: str | None) -> Iterator[dict[str, Any]]:
+def _compiled(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+
+
+def _rows(file: Path, name: str, kind: type[Row]) -> Iterator[Row]:
     if not name:
         return
     beside = file.parent / name
     try:
-        with beside.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise BehaviorError(f"{beside}:{number}: not JSON: {error}") from None
-    except OSError as error:
-        raise BehaviorError(f"{file}: `files` names {name}, which cannot be read: {error.strerror}") from None
-
-
-def _patterns(file: Path, raw: dict[str, Any], section: str, key: str) -> tuple[re.Pattern[str], ...]:
-    found = []
-    for pattern in raw.get(section, {}).get(key, []):
+        lines = beside.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BehaviorError(f"{file}: `files` names {name}, which cannot be read: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            found.append(re.compile(pattern, re.IGNORECASE))
-        except re.error as error:
-            raise BehaviorError(
-                f"{file}: `{section}.{key}`: {pattern!r} is not a regular expression: {error}"
-            ) from None
-    return tuple(found)
+            yield kind.model_validate(json.loads(line))
+        except ValidationError as error:
+            raise BehaviorError(f"{beside}:{number}: {_explain(error, kind)}") from None
+        except ValueError as error:
+            raise BehaviorError(f"{beside}:{number}: not JSON: {error}") from None
 
 
-def _probe(row: dict[str, Any]) -> Probe:
-    prompt = row["prompt"]
-    return Probe(
-        id=row.get("id") or content_id("probe", prompt),
-        prompt=prompt,
-        kind=row["kind"],
-        band=row["band"],
-        split=row.get("split", "rotating"),
-        preferred=row.get("preferred", ""),
-        rejected=row.get("rejected", ""),
-    )
-
-
-def _pair(row: dict[str, Any]) -> Pair:
-    return Pair(
-        prompt=row["prompt"],
-        kind=row["kind"],
-        band=row["band"],
-        preferred=row.get("preferred", ""),
-        rejected=row.get("rejected", ""),
-    )
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake, with the nearest valid key where one is unknown."""
+    first: Any = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the line"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
+        return f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else "; remove it")
+    if first["type"] == "missing":
+        return f"`{key}` is missing; add it"
+    return f"`{key}` = {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +30,7 @@ from policies.statistics.wilson import wilson
 
 VERSION = "0.1.0"
 SHOWN_ADAPTERS = 12  # of the serving lineage, in the failure rate's history
+CONVERSATION = re.compile(r"[A-Za-z0-9-]{1,64}")
 CHAT_MESSAGES = 16  # how much of a conversation the model sees
 
 
@@ -208,8 +210,9 @@ class Desk:
     async def chat(self, conversation: str | None, text: str) -> dict[str, Any]:
         """The serving adapter's answer; the exchange is appended to a log file in the watched folder."""
         name = conversation or f"chat-{uuid.uuid4().hex[:12]}"
-        if not name.replace("-", "").isalnum():
-            raise ConfigError(f"{name!r} is no conversation's name: letters, digits and - only")
+        if not CONVERSATION.fullmatch(name):
+            raise ConfigError(f"{name[:80]!r} is no conversation's name: at most 64 letters, digits and -")
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be written to a log
         talk = self._talks.setdefault(name, self._remembered(name))
         serving = self._store.serving()
         folder = self._store.get(Adapter, serving) if serving else None
@@ -241,7 +244,7 @@ class Desk:
     def _remembered(self, conversation: str) -> list[dict[str, str]]:
         """A conversation that began before this daemon did goes on from its log."""
         try:
-            lines = self._file(conversation).read_text(encoding="utf-8").splitlines()
+            lines = self._file(conversation).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
         talk = []
@@ -262,5 +265,9 @@ class Desk:
                        ensure_ascii=False)
             for m in said
         ]  # fmt: skip
-        with file.open("a", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+        with file.open("a+b") as out:
+            out.seek(0, os.SEEK_END)
+            if out.tell():
+                out.seek(-1, os.SEEK_END)
+                lines.insert(0, "") if out.read(1) != b"\n" else None  # a crash left half a line: begin a new one
+            out.write(("\n".join(lines) + "\n").encode())

@@ -188,6 +188,12 @@ class Metrics:
         """A measured failure rate on probes; `which` is "base", "serving" or "candidate"."""
         self.failure_ratio.labels(behavior, which).set(rate)
 
+    def forget_rates(self, which: str) -> None:
+        """Drop the failure rates of a model that is not what it was."""
+        for labels in [row.labels for metric in self.failure_ratio.collect() for row in metric.samples]:
+            if labels["which"] == which:
+                self.failure_ratio.remove(labels["behavior"], which)
+
     def e_value(self, channel: str, behavior: str, value: float) -> None:
         """A guard channel's evidence now."""
         self.e_values.labels(channel, behavior).set(value)

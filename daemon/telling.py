@@ -6,7 +6,7 @@ The loop and its stations describe happenings as small dicts; only this file kno
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from daemon.control.feed import Feed
@@ -16,9 +16,18 @@ from daemon.metrics import Metrics
 class Telling:
     """Routes happenings and newly stored records."""
 
-    def __init__(self, metrics: Metrics, feed: Feed) -> None:
+    def __init__(self, metrics: Metrics, feed: Feed, rates: Callable[[str | None], Mapping[str, float]]) -> None:
         self.metrics = metrics
         self.feed = feed
+        self.rates = rates  # an adapter's measured failure rates, by behaviour
+
+    def serves(self, adapter: str | None, since: float) -> None:
+        """This adapter serves: its rates are the serving ones, and what is not known of it is not claimed."""
+        self.metrics.serving(adapter, since)
+        for which, rates in (("serving", self.rates(adapter)), ("base", self.rates(None))):
+            self.metrics.forget_rates(which)
+            for behavior, rate in rates.items():
+                self.metrics.failure_rate(behavior, which, rate)
 
     def stored(self, records: Iterable[object]) -> None:
         """Records that were stored for the first time."""
@@ -45,12 +54,12 @@ class Telling:
             case "verdict":
                 for behavior, rate in facts["failure"].items():
                     self.metrics.failure_rate(behavior, "candidate", rate)
-                    if facts["decision"] == "promote":
-                        self.metrics.failure_rate(behavior, "serving", rate)
             case "guarded":
                 self.metrics.threshold.set(facts["threshold"])
                 for channel, behavior, value in facts["values"]:
                     self.metrics.e_value(channel, behavior, value)
             case "serving":
-                self.metrics.serving(facts["adapter"], time.time())
+                self.serves(facts["adapter"], time.time())
+            case "paused":
+                self.metrics.paused.set(bool(facts["reasons"]))
         self.feed.publish(event, **facts)

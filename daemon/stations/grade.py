@@ -87,7 +87,7 @@ def history(view: View) -> list[Graded]:
     return [
         Graded(text=d.text, behavior=d.behavior, band=d.band, failures=failures[d.id][0], n=failures[d.id][1])
         for d in reversed(dreams)
-        if d.id in failures
+        if d.id in failures and d.cycle < view.cycle
     ]
 
 

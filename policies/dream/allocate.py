@@ -55,11 +55,13 @@ def allocate(
     cycle: int,
     rng: random.Random,
     counter_share: float = 0.25,
+    counters: bool = True,
 ) -> list[Seed]:
     """`count` seeds in random order, with distinct ids.
 
-    Of the counter share half are counter-examples of trained behaviours and half targets of guarded ones (all of it
-    one of these when the other is missing). Material is used evenly, its own behaviour's first; a behaviour without
+    Of the counter share half are counter-examples of trained behaviours and half targets of guarded ones; all of it is
+    one of these when the other is missing. Without `counters` (the dreamer has no words to ask for them) all of it is
+    targets of guarded ones, or nothing. Material is used evenly, its own behaviour's first; a behaviour without
     material gets seeds without node and memories. Raises ValueError when no behaviour is trained.
     """
     trained = [need for need in needs if need.trained]
@@ -67,7 +69,9 @@ def allocate(
     if not trained:
         raise ValueError("no behaviour is trained: there is nothing to dream about")
     aside = round(count * counter_share)
-    guard_count = aside // 2 if guarded else 0
+    if not counters and not guarded:
+        aside = 0
+    guard_count = (aside // 2 if counters else aside) if guarded else 0
     wanted: dict[tuple[str, Kind], int] = {}
     for group, kind, share in (
         (trained, "target", count - aside),
