@@ -16,11 +16,11 @@ test: $(VENV)/.installed-test ## install what tests need; lint, type-check and t
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.installed-test ## the quick part of `make test`: no whole-loop runs
 	$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not loop"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not loop"
 
 nano: $(VENV)/.installed ## train the embedded model again (about an hour)
 	$(BIN)/python -m daemon.models.nano

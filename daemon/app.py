@@ -35,8 +35,9 @@ from daemon.stations.dream import Dreaming
 from daemon.stations.grade import Grade
 from daemon.stations.guard import Guard
 from daemon.stations.judge import Judge, measuring
-from daemon.stations.learn import Learn, general_file
+from daemon.stations.learn import Learn
 from daemon.stations.listen import Listen
+from daemon.stations.material import general_file
 from daemon.store.store import Store
 from daemon.telling import Telling
 from daemon.terminal import Terminal

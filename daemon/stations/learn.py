@@ -8,15 +8,12 @@ in, starting from the serving adapter and its optimizer state.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from daemon.config import Config
-from daemon.errors import ConfigError
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
@@ -25,6 +22,7 @@ from daemon.models.base import Sampling, Trained, TrainingExample
 from daemon.probes import parity
 from daemon.stations.base import Plan, View, folder_of
 from daemon.stations.choice import policy
+from daemon.stations.material import counter_examples, general_examples
 from policies.learn.compose import ComposeSettings
 from policies.learn.fresh import sort
 from policies.learn.placebo import shuffle_labels
@@ -225,57 +223,6 @@ def _item(source: str, origin: str, behavior: str, prompt: list[ChatMessage], re
         "prompt": [[m.role, m.content] for m in prompt],
         "rejected": rejected,
     }
-
-
-def general_examples(config: Config, now: float) -> list[Example]:
-    """General-skill examples for replay, from the configured file. Raises ConfigError naming it."""
-    file = general_file(config, "examples")
-    try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [
-            Example(
-                id=content_id("general", row["prompt"], row["answer"]),
-                origin="general",
-                behavior=None,
-                prompt=(ChatMessage(role="user", content=row["prompt"]),),
-                target=row["answer"],
-                rejected=None,
-                source=file.name,
-                at=now,
-                cycle=0,
-            )
-            for row in rows
-        ]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{file}: `learn.general_examples` cannot be read: {error!r}") from error
-
-
-def general_file(config: Config, kind: Literal["examples", "probes"]) -> Path:
-    """The file with general-skill examples or probes: the one that comes with nano, or the configured one."""
-    named = config.learn.general_examples if kind == "examples" else config.judge.general_probes
-    if named == "bundled":
-        return Path(__file__).parent.parent / "models" / "nano" / "data" / f"general.{kind}.jsonl"
-    return config.resolve(named)
-
-
-def counter_examples(view: View) -> list[Example]:
-    """Scenarios in which the trained behaviour would be wrong, and what guarded behaviours look like done well."""
-    return [
-        Example(
-            id=content_id("counter", name, pair.prompt, pair.preferred),
-            origin="counter",
-            behavior=name,
-            prompt=(ChatMessage(role="user", content=pair.prompt),),
-            target=pair.preferred,
-            rejected=pair.rejected or None,
-            source=f"{name}.toml",
-            at=view.now,
-            cycle=0,
-        )
-        for name, behavior in view.behaviors.items()
-        for pair in behavior.pairs
-        if (pair.kind == "counter") == (name in view.config.behaviors.train) and pair.preferred
-    ]
 
 
 # --- in the worker

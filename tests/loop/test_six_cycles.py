@@ -9,7 +9,8 @@ import pytest
 
 from tests.loop.conftest import Daemon
 
-pytestmark = [pytest.mark.loop, pytest.mark.timeout(1500)]
+# one group: the six cycles run once, on one worker, and first, since the largest group is handed out first
+pytestmark = [pytest.mark.loop, pytest.mark.timeout(1500), pytest.mark.xdist_group("six cycles")]
 
 
 @pytest.fixture(scope="module")
