@@ -48,10 +48,10 @@ rejected = "no."
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the file above with some of its text replaced."""
+    """Writes the file above, under its file's name, with some of its text replaced."""
 
     def written(*changes: tuple[str, str], name: str = "patience.toml") -> Path:
-        text = RIGHT
+        text = RIGHT.replace('name = "patience"', f'name = "{Path(name).stem}"')
         for old, new in changes:
             assert old in text
             text = text.replace(old, new, 1)
@@ -90,9 +90,9 @@ def test_defaults(write: Callable[..., Path]) -> None:
 
 def test_rows_may_stand_in_json_lines_beside_it(write: Callable[..., Path], tmp_path: Path) -> None:
     """Files named in `files` are read from the same folder, and added to what the TOML itself holds."""
-    row = '{"id": "p1", "prompt": "quick!", "kind": "target", "band": "medium"}\n'
-    (tmp_path / "more.jsonl").write_text(row + "\n\n", encoding="utf-8")
-    (tmp_path / "pairs.jsonl").write_text(row, encoding="utf-8")
+    row = '"prompt": "quick!", "kind": "target", "band": "medium"}\n'
+    (tmp_path / "more.jsonl").write_text('{"id": "p1", ' + row + "\n\n", encoding="utf-8")
+    (tmp_path / "pairs.jsonl").write_text("{" + row, encoding="utf-8")
     file = write(("[eligible]", '[files]\nprobes = "more.jsonl"\nexamples = "pairs.jsonl"\n\n[eligible]'))
     found = behaviors.read(file)
     assert [p.prompt for p in found.probes] == ["hurry up.", "quick!"] and found.probes[1].id == "p1"
@@ -148,37 +148,119 @@ def test_what_is_no_toml_is_named_with_its_line(write: Callable[..., Path], tmp_
 
 @pytest.mark.parametrize("key", behaviors.REQUIRED)
 def test_a_missing_or_wrong_key_is_named(write: Callable[..., Path], key: str) -> None:
-    """Each required key: absent, misspelled, or not a string."""
-    line = next(line for line in RIGHT.splitlines() if line.startswith(f"{key} ="))
-    for wrong in ("", line.replace(key, f"{key}s", 1), f"{key} = 3"):
-        assert re.search(rf"patience\.toml: `{key}` is missing or not a string; add it", refused(write((line, wrong))))
+    """Each required key: absent or misspelled it is missing; what is not a string is quoted."""
+    written = write().read_text(encoding="utf-8")
+    line = next(line for line in written.splitlines() if line.startswith(f"{key} ="))
+    for wrong in ("", line.replace(key, f"{key}s", 1)):
+        assert refused(write((line, wrong))).endswith(f"patience.toml: `{key}` is missing; add it")
+    assert re.search(rf"patience\.toml: `{key}` = 3: .*valid string", refused(write((line, f"{key} = 3"))))
+
+
+def test_a_name_is_its_files(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Records carry the name and the worker looks for the file: a behaviour that is called otherwise is refused."""
+    said = refused(write(name="patience.toml").rename(tmp_path / "calm.toml"))
+    assert said.endswith("calm.toml: `name` is 'patience'; name it like its file, 'calm', or rename the file")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [("delt = 0.05", "delta"), ("signal = {}", "signals"), ("elligible = {}", "eligible"), ("probs = []", "probes")],
+)
+def test_a_misspelled_key_is_named_with_the_nearest(write: Callable[..., Path], wrong: str, near: str) -> None:
+    """A key that nobody reads would be a setting without effect: it is refused, with the one that was meant."""
+    said = refused(write(("delta = 0.05", wrong)))
+    assert said.endswith(f"patience.toml: unknown key `{wrong.split()[0]}`; did you mean `{near}`?")
+
+
+def test_a_key_that_is_like_none_is_to_be_removed(write: Callable[..., Path]) -> None:
+    """Where no key is near, none is proposed; keys within tables and rows are told with their place."""
+    assert refused(write(("delta = 0.05", "xyzzy = 1"))).endswith("unknown key `xyzzy`; remove it")
+    assert "unknown key `eligible.xyzzy`" in refused(write(("none = ", "xyzzy = ")))
+    assert "unknown key `probes.0.xyzzy`" in refused(write(('split = "sealed"', 'xyzzy = "sealed"')))
+
+
+@pytest.mark.parametrize("value", ["0", "1", "-0.1", "8", "nan", "'much'"])
+def test_a_margin_out_of_range_is_refused(write: Callable[..., Path], value: str) -> None:
+    """`delta` is a difference of rates: more than 0, less than 1, and a number."""
+    assert "patience.toml: `delta` = " in refused(write(("delta = 0.05", f"delta = {value}")))
 
 
 @pytest.mark.parametrize(
     ("old", "key"),
-    [("'\\bquick\\b'", "eligible.any"), ("'\\bemergency\\b'", "eligible.none"), ("'^too fast'", "signals.failure"),
-     ("'^thanks'", "signals.success")],
+    [("'\\bquick\\b'", "eligible.any.1"), ("'\\bemergency\\b'", "eligible.none.0"),
+     ("'^too fast'", "signals.failure.0"), ("'^thanks'", "signals.success.0")],
 )  # fmt: skip
 def test_a_bad_pattern_is_named_with_its_key(write: Callable[..., Path], old: str, key: str) -> None:
-    """The message quotes the pattern, names its key, and says what is wrong with it."""
+    """The message quotes the pattern, names its key and place, and says what is wrong with it."""
     said = refused(write((old, "'(oops'")))
-    assert re.search(rf"patience\.toml: `{re.escape(key)}`: '\(oops' is not a regular expression: .*\)", said)
+    assert re.search(rf"patience\.toml: `{re.escape(key)}` = '\(oops': '\(oops' is not a regular expression: ", said)
 
 
-@pytest.mark.parametrize("key", ["prompt", "kind", "band"])
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_probe_or_example_without_a_key_is_told(write: Callable[..., Path], key: str, place: int) -> None:
-    """The lacking key and what each row needs are named, for probes and examples alike."""
+@pytest.mark.parametrize(
+    ("old", "key"),
+    [("any = ['\\bhurry\\b', '\\bquick\\b']", "eligible.any"), ("none = ['\\bemergency\\b']", "eligible.none"),
+     ("failure = ['^too fast']", "signals.failure"), ("success = ['^thanks']", "signals.success")],
+)  # fmt: skip
+def test_one_pattern_without_brackets_is_no_list_of_letters(write: Callable[..., Path], old: str, key: str) -> None:
+    """A string where a list of patterns belongs is refused; it would otherwise be a pattern per letter."""
+    said = refused(write((old, f"{key.split('.')[1]} = 'hurry'")))
+    assert re.search(rf"patience\.toml: `{re.escape(key)}` = 'hurry': .*valid list", said)
+
+
+@pytest.mark.parametrize("key", ["prompt", "band"])
+@pytest.mark.parametrize(("place", "rows"), [(0, "probes"), (1, "examples")])
+def test_a_probe_or_example_without_a_key_is_told(write: Callable[..., Path], key: str, place: int, rows: str) -> None:
+    """The lacking key is named with its row, for probes and examples alike."""
     lines = [line for line in RIGHT.splitlines() if line.startswith(f"{key} =")]
     said = refused(write((f"{lines[place]}\n", "")))
-    assert re.search(rf"patience\.toml: a probe or example lacks '{key}'; each needs prompt, kind and band", said)
+    assert said.endswith(f"patience.toml: `{rows}.0.{key}` is missing; add it")
 
 
-def test_a_file_of_rows_that_cannot_be_read_is_named(write: Callable[..., Path], tmp_path: Path) -> None:
-    """One that is not there by the key that names it, a broken line by file and number."""
+@pytest.mark.parametrize(
+    ("old", "new", "key", "valid"),
+    [
+        ('kind = "target"', 'kind = "tarqet"', "probes.0.kind", "'target' or 'counter'"),
+        ('band = "subtle"', 'band = "suttle"', "probes.0.band", "'obvious', 'medium' or 'subtle'"),
+        ('split = "sealed"', 'split = "seald"', "probes.0.split", "'rotating', 'sealed' or 'canary'"),
+        ('kind = "counter"', 'kind = "counters"', "examples.0.kind", "'target' or 'counter'"),
+        ('band = "obvious"', 'band = "obvius"', "examples.0.band", "'obvious', 'medium' or 'subtle'"),
+    ],
+)
+def test_a_wrong_kind_band_or_split_is_told_with_the_right_ones(
+    write: Callable[..., Path], old: str, new: str, key: str, valid: str
+) -> None:
+    """A typo would take a row out of every selection in silence: it is quoted, and what it may be is listed."""
+    wrong = new.split('"')[1]
+    assert re.search(rf"patience\.toml: `{re.escape(key)}` = '{wrong}': .*{valid}$", refused(write((old, new))))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("[1, 2]", "`the line` = [1, 2]: "),
+        ('"hurry up."', "`the line` = 'hurry up.': "),
+        ("null", "`the line` = None: "),
+        ('{"prompt": "x", "band": "subtle", "split": "seald"}', "`split` = 'seald': "),
+        ('{"prompt": "", "band": "subtle"}', "`prompt` = '': "),
+        ('{"prompt": "x", "band": "subtle", "splt": "sealed"}', "unknown key `splt`; did you mean `split`?"),
+        ('{"prompt": "x"}', "`band` is missing; add it"),
+        ('{"prompt"', "not JSON: "),
+    ],
+)
+def test_a_wrong_row_is_named_by_file_and_line(
+    write: Callable[..., Path], tmp_path: Path, row: str, words: str
+) -> None:
+    """Rows that are no objects, lack a key, have a wrong one or a wrong value, or are no JSON."""
     file = write(("[eligible]", '[files]\nprobes = "more.jsonl"\n\n[eligible]'))
-    assert re.search(r"patience\.toml: `files` names more\.jsonl, which cannot be read: No such file", refused(file))
-    (tmp_path / "more.jsonl").write_text(
-        '{"prompt": "x", "kind": "target", "band": "subtle"}\n{"prompt"', encoding="utf-8"
-    )
-    assert re.search(r"more\.jsonl:2: not JSON: ", refused(file))
+    right = '{"prompt": "x", "kind": "target", "band": "subtle"}'
+    (tmp_path / "more.jsonl").write_text(f"{right}\n\n{row}\n", encoding="utf-8")
+    assert f"more.jsonl:3: {words}" in refused(file)
+
+
+@pytest.mark.parametrize("key", ["probes", "examples"])
+def test_a_file_of_rows_that_cannot_be_read_is_named(write: Callable[..., Path], tmp_path: Path, key: str) -> None:
+    """One that is not there, or is no UTF-8, is named with the key that names it."""
+    file = write(("[eligible]", f'[files]\n{key} = "more.jsonl"\n\n[eligible]'))
+    assert re.search(r"patience\.toml: `files` names more\.jsonl, which cannot be read: .*No such file", refused(file))
+    (tmp_path / "more.jsonl").write_bytes(b'{"prompt": "caf\xe9", "band": "subtle"}\n')
+    assert re.search(r"patience\.toml: `files` names more\.jsonl, which cannot be read: .*utf-8", refused(file))

@@ -12,7 +12,7 @@ import pytest
 
 from daemon.config import ScheduleSection
 from daemon.control.feed import Feed
-from daemon.desk import Desk
+from daemon.desk import CHAT_MESSAGES, Desk
 from daemon.errors import AdapterError, ConfigError, DreamloopError
 from daemon.events import STAGES, Job, JobFailed, JobFinished, Lane, Progress, Result, Stop
 from daemon.intake.reader import read_new
@@ -315,15 +315,27 @@ def test_a_new_conversation_gets_a_name_of_its_own(office: Office) -> None:
     assert len(names) == 2 and all(office.log(name).exists() for name in names)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", "-", "a b", "x.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a/b", "a b", "x.jsonl", "x\n", "é", "\ud800", "a" * 65, "a" * 300]
+)
 def test_a_name_that_is_no_name_is_refused(office: Office, name: str) -> None:
-    """A conversation's name is a file's name: nothing that could lead elsewhere; the empty one is a new talk."""
-    if name == "":
-        assert office.chat(name, "hi")["conversation"].startswith("chat-")
-        return
-    with pytest.raises(ConfigError, match="letters, digits and - only"):
+    """A conversation's name is a file's name: nothing that leads elsewhere and nothing that a file system refuses; the
+    message quotes no more of it than fits a line."""
+    with pytest.raises(ConfigError, match="is no conversation's name: at most 64 letters, digits and -") as error:
         office.chat(name, "hi")
-    assert office.worker.jobs == []
+    assert len(str(error.value)) < 160 and office.worker.jobs == []
+    assert not office.log("x").parent.exists()
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 64, "chat-07-B"])
+def test_a_name_that_fits_is_kept(office: Office, name: str) -> None:
+    """Up to 64 letters, digits and hyphens name a conversation and its file."""
+    assert office.chat(name, "hi")["conversation"] == name and office.log(name).exists()
+
+
+def test_the_empty_name_is_a_new_conversation(office: Office) -> None:
+    """A client without a conversation gets one."""
+    assert office.chat("", "hi")["conversation"].startswith("chat-")
 
 
 def test_without_an_answer_nothing_is_logged(office: Office) -> None:
@@ -335,3 +347,62 @@ def test_without_an_answer_nothing_is_logged(office: Office) -> None:
     office.worker.answer = "hello"
     office.chat("me", "again")
     assert [m["content"] for m in office.worker.jobs[-1].payload["messages"]] == ["again"]
+
+
+def heard(office: Office, conversation: str) -> list[tuple[str, str]]:
+    """What the intake reads of a chat's log: (role, text)."""
+    read = read_new(office.log(conversation), lambda _: 0)
+    assert read is not None
+    return [(m.role, m.text) for m in read.messages]
+
+
+def seen(office: Office) -> list[str]:
+    """What the model saw last."""
+    return [m["content"] for m in office.worker.jobs[-1].payload["messages"]]
+
+
+def test_half_a_last_line_is_not_glued_to_what_follows(office: Office) -> None:
+    """A crash while writing leaves half a line: it is passed over, and both the talk before it and the next exchange
+    are read by the chat and by the intake."""
+    office.chat("me", "one")
+    with office.log("me").open("a", encoding="utf-8") as out:
+        out.write('{"conversation": "me", "role": "user", "con')
+    office.chat("me", "two", office.another())
+    assert seen(office) == ["one", "hello", "two"]
+    assert [text for _, text in heard(office, "me")] == ["one", "hello", "two", "hello"]
+    office.chat("me", "three", office.another())
+    assert seen(office) == ["one", "hello", "two", "hello", "three"]
+    assert "\n\n" not in office.log("me").read_text(encoding="utf-8")
+
+
+def test_a_log_with_wrong_lines_is_read_as_far_as_it_goes(office: Office) -> None:
+    """Invalid UTF-8 is replaced; lines that are no JSON, no object or lack a key are passed over."""
+    office.chat("me", "one")
+    broken = [b'{"role": "user", "content": "caf\xe9"}', b"[1]", b"null", b'"x"', b'{"role": "user"}', b"\xff\xfe"]
+    with office.log("me").open("ab") as out:
+        out.write(b"\n".join(broken) + b"\n")
+    assert office.chat("me", "two", office.another())["answer"] == "hello"
+    assert seen(office) == ["one", "hello", "caf\ufffd", "two"]
+
+
+def test_half_a_surrogate_pair_is_replaced(office: Office) -> None:
+    """JSON can carry what UTF-8 cannot: the text is answered and logged with a question mark in its place, and whole
+    pairs stay what they are."""
+    assert office.chat("me", "a \ud83d b \U0001f600")["answer"] == "hello"
+    assert seen(office) == ["a ? b \U0001f600"]
+    assert heard(office, "me") == [("user", "a ? b \U0001f600"), ("assistant", "hello")]
+
+
+def test_an_empty_log_is_a_new_conversation(office: Office) -> None:
+    """A file that was made and never written to begins without an empty line."""
+    office.log("me").parent.mkdir(parents=True)
+    office.log("me").touch()
+    office.chat("me", "one")
+    assert seen(office) == ["one"] and not office.log("me").read_bytes().startswith(b"\n")
+
+
+def test_the_model_sees_the_end_of_a_long_conversation(office: Office) -> None:
+    """Only the last messages go to the model, however long the log has become."""
+    for number in range(12):
+        office.chat("me", str(number))
+    assert len(seen(office)) == CHAT_MESSAGES + 1 and seen(office)[-1] == "11"

@@ -17,10 +17,13 @@ A_VERDICT = {"event": "verdict", "adapter": "a1", "reasons": ["because"], "failu
 RATIO = "dreamloop_judge_failure_ratio"
 
 
+RATES: dict[str | None, dict[str, float]] = {None: {"listening": 0.5, "push_back": 0.25}, "a1": {"listening": 0.125}}
+
+
 @pytest.fixture
 def telling() -> Telling:
-    """Metrics and a feed of one's own."""
-    return Telling(Metrics(), Feed())
+    """Metrics and a feed of one's own; two models were measured, adapter "b1" was not."""
+    return Telling(Metrics(), Feed(), lambda adapter: RATES.get(adapter, {}))
 
 
 def sample(telling: Telling, name: str, **labels: str) -> float | None:
@@ -42,7 +45,13 @@ def sample(telling: Telling, name: str, **labels: str) -> float | None:
         ({"event": "queue", "lane": "train", "waiting": 3}, "dreamloop_jobs_queued", {"lane": "train"}, 3),
         ({**A_VERDICT, "decision": "hold"}, RATIO, {"behavior": "listening", "which": "candidate"}, 0.125),
         ({**A_VERDICT, "decision": "hold"}, RATIO, {"behavior": "listening", "which": "serving"}, None),
-        ({**A_VERDICT, "decision": "promote"}, RATIO, {"behavior": "listening", "which": "serving"}, 0.125),
+        ({**A_VERDICT, "decision": "promote"}, RATIO, {"behavior": "listening", "which": "serving"}, None),
+        ({"event": "serving", "adapter": "a1", "why": "better"}, RATIO,
+         {"behavior": "listening", "which": "serving"}, 0.125),
+        ({"event": "serving", "adapter": "a1", "why": "better"}, RATIO,
+         {"behavior": "listening", "which": "base"}, 0.5),
+        ({"event": "paused", "reasons": ["operator"]}, "dreamloop_paused", {}, 1),
+        ({"event": "paused", "reasons": []}, "dreamloop_paused", {}, 0),
         ({"event": "guarded", "threshold": 50.0, "values": [["probe", "listening", 4.5]], "unarmed": []},
          "dreamloop_guard_e_value", {"channel": "probe", "behavior": "listening"}, 4.5),
         ({"event": "guarded", "threshold": 50.0, "values": [], "unarmed": []}, "dreamloop_guard_threshold", {}, 50),
@@ -108,3 +117,46 @@ def test_stored_records_are_counted(telling: Telling) -> None:
     assert sample(telling, "dreamloop_listen_turns_total", adapter_kind="adapter") == 1
     assert sample(telling, "dreamloop_listen_failures_total", behavior="listening") == 1
     assert sample(telling, "dreamloop_dream_written_total", behavior="listening", band="medium") == 1
+
+
+def test_the_pause_is_over_when_no_reason_is_left(telling: Telling) -> None:
+    """The gauge follows every change: up with the first reason, down with the last."""
+    seen = []
+    for reasons in (["operator"], ["operator", "window"], ["window"], []):
+        telling({"event": "paused", "reasons": reasons})
+        seen.append(sample(telling, "dreamloop_paused"))
+    assert seen == [1, 1, 1, 0]
+
+
+def test_the_serving_rates_are_those_of_whoever_serves(telling: Telling) -> None:
+    """After a promotion the adapter's own; after a rollback the base's again; of one that was not measured nothing is
+    claimed, neither what it has nor what the one before had."""
+    asked = [{"behavior": name, "which": "serving"} for name in ("listening", "push_back")]
+    told = {}
+    for adapter in ("a1", None, "b1"):
+        telling({"event": "serving", "adapter": adapter, "why": "test"})
+        told[adapter] = [sample(telling, RATIO, **labels) for labels in asked]
+        assert sample(telling, RATIO, behavior="listening", which="base") == 0.5
+    assert told == {"a1": [0.125, None], None: [0.5, 0.25], "b1": [None, None]}
+
+
+def test_a_candidates_rate_stays_when_another_serves(telling: Telling) -> None:
+    """Only what is said of the serving model and the base is renewed with it."""
+    telling({**A_VERDICT, "decision": "reject"})
+    telling({"event": "serving", "adapter": None, "why": "rolled back"})
+    assert sample(telling, RATIO, behavior="listening", which="candidate") == 0.125
+
+
+def test_at_the_start_whoever_serves_is_shown_with_its_time(telling: Telling) -> None:
+    """A daemon that starts shows the adapter that has served since then, with its rates, and tells nobody a change."""
+
+    async def go() -> list[dict[str, Any]]:
+        events = telling.feed.subscribe()
+        telling.serves("a1", 1234.0)
+        telling.feed.close()
+        return [event async for event in events]
+
+    assert asyncio.run(go()) == []
+    assert sample(telling, "dreamloop_serving_adapter_info", adapter="a1") == 1
+    assert sample(telling, "dreamloop_serving_since_timestamp_seconds") == 1234.0
+    assert sample(telling, RATIO, behavior="listening", which="serving") == 0.125
