@@ -10,14 +10,29 @@ from typing import Any
 import pytest
 
 from daemon.config import build
-from daemon.events import STAGES, CycleDue, Event, Job, JobFailed, JobFinished, Lane, Progress, Result, Stop
+from daemon.errors import ConfigError, StoreError
+from daemon.events import (
+    STAGES,
+    CycleDue,
+    Event,
+    FileRead,
+    Job,
+    JobFailed,
+    JobFinished,
+    Lane,
+    Progress,
+    Result,
+    Stop,
+    Wake,
+)
 from daemon.loop import ATTEMPTS, Loop
 from daemon.stations.base import NOTHING, Plan, View
 from daemon.stations.listen import Listen
 from daemon.store.store import Store
 from graph.memory import Memory
 from graph.surface import Surfacer
-from policies.records import Quarantine
+from policies.records import Message, Quarantine, Turn
+from tests.daemon.stations.parts import message
 
 
 class Station:
@@ -34,6 +49,37 @@ class Station:
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
         return Plan(records=(Quarantine(id=done.job.id, source=done.job.kind, reason="seen", at=view.now),))
+
+
+class Failing(Station):
+    """Raises what it is given, when its stage begins or when its job has finished."""
+
+    def __init__(self, name: str, *, plans: Exception | None = None, absorbs: Exception | None = None) -> None:
+        super().__init__(name, ("dream.write",))
+        self.plans = plans
+        self.absorbs = absorbs
+
+    def plan(self, view: View) -> Plan:
+        if self.plans is not None:
+            raise self.plans
+        return super().plan(view)
+
+    def absorb(self, done: JobFinished, view: View) -> Plan:
+        if self.absorbs is not None:
+            raise self.absorbs
+        return super().absorb(done, view)
+
+
+class Watching(Station):
+    """A guard that notes how many turns were stored when it was asked to look."""
+
+    def __init__(self) -> None:
+        super().__init__("guard")
+        self.turns: list[int] = []
+
+    def heard(self, view: View) -> Plan:
+        self.turns.append(view.store.count(Turn))
+        return Plan(facts={"looked": len(self.turns)}, happenings=({"event": "guarded"},), note="the guard's words")
 
 
 class Listening(Listen):
@@ -296,3 +342,145 @@ def test_stop_ends_the_loop(store: Store) -> None:
 
     asyncio.run(go())
     assert world.loop.stopping == "test"
+
+
+# --- what goes wrong ends the cycle, not the daemon
+
+
+def ends(world: World) -> list[tuple[str, str]]:
+    """How each cycle ended, and why."""
+    return [(h["state"], h["why"]) for h in world.told if h["event"] == "cycle" and h["state"] != "started"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(ConfigError("mend `learn.general_examples`"), "mend `learn.general_examples`"),
+                         (KeyError("turn"), "'turn'")],
+)  # fmt: skip
+def test_a_station_that_cannot_plan_ends_its_cycle(store: Store, error: Exception, words: str) -> None:
+    """The cycle fails with a sentence that says which stage and why, nothing of the stage is kept, and the next cycle
+    runs once the cause is mended."""
+    made = stations()
+    made["dream"] = failing = Failing("dream", plans=error)
+    world = World(store, made)
+    world.drive(DUE)
+    assert ends(world) == [("failed", f"dream could not plan: {words}")]
+    assert store.current_cycle() is None and world.kinds() == [] and world.loop.failed_in_a_row == 1
+    assert ("dream", "started") not in [(h.get("stage"), h["state"]) for h in world.told if h["event"] == "stage"]
+    failing.plans = None
+    world.drive(DUE, world.hand.finish)
+    assert [state for state, _ in ends(world)] == ["failed", "done"]
+    assert world.loop.failed_in_a_row == 0 and world.loop.finished_cycles == 1
+
+
+def test_a_result_that_cannot_be_used_ends_its_cycle(store: Store) -> None:
+    """When a station cannot absorb what came back the cycle fails with that sentence, its job with it, the worker is
+    told to drop it, and the next cycle runs."""
+    made = stations(grade=("grade.answer",))
+    made["dream"] = failing = Failing("dream", absorbs=ValueError("a dream without text"))
+    world = World(store, made)
+    world.drive(DUE, world.hand.finish)
+    assert ends(world) == [("failed", "what dream.write returned could not be used: a dream without text")]
+    assert store.current_cycle() is None and store.count(Quarantine) == 0
+    (row,) = store.jobs(cycle=1)
+    assert row.state == "cancelled" and world.loop.running == {}
+    assert not [h for h in world.told if h["event"] == "job"]
+    failing.absorbs = None
+    world.drive(DUE, world.hand.finish, world.hand.finish)
+    assert world.kinds() == ["dream.write", "dream.write", "grade.answer"] and ends(world)[-1] == ("done", "")
+
+
+def test_a_cycle_that_waits_begins_after_a_broken_one(store: Store) -> None:
+    """A request that was waiting is not lost with the cycle before it."""
+    made = stations(dream=("dream.write",))
+    made["grade"] = Failing("grade", plans=ValueError("odd"))
+    world = World(store, made)
+    world.drive(DUE, CycleDue(why="operator", stages=("dream",)), world.hand.finish)
+    assert ends(world) == [("failed", "grade could not plan: odd")] and world.kinds() == ["dream.write"] * 2
+    assert store.current_cycle() is not None and store.current_cycle().why == "operator"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("when", ["plans", "absorbs"])
+def test_a_store_that_cannot_be_written_ends_the_daemon(store: Store, when: str) -> None:
+    """Without its store there is nothing to go on with: that error is not swallowed, and nothing half done is kept."""
+    made = stations()
+    made["dream"] = Failing("dream", **{when: StoreError("the disk is full")})  # type: ignore[arg-type]
+    world = World(store, made)
+    with pytest.raises(StoreError, match="the disk is full"):
+        world.drive(DUE, world.hand.finish)
+    assert store.current_cycle() is not None and store.current_cycle().state == "running"  # type: ignore[union-attr]
+    assert store.count(Quarantine) == 0
+
+
+def test_equal_requests_wait_only_once(store: Store) -> None:
+    """Cycles that were missed while one ran are made up for once; other requests wait beside them, in order."""
+    world = World(store, stations(dream=("dream.write",)))
+    other = CycleDue(why="operator", stages=("dream",))
+    waiting: list[CycleDue] = []
+
+    def look() -> Event:
+        waiting.extend(world.loop.due)
+        return Wake()
+
+    world.drive(DUE, DUE, DUE, other, DUE, other, look, *[world.hand.finish] * 3)
+    assert waiting == [DUE, other]
+    assert [cycle.why for cycle in store.cycles()][::-1] == ["test", "test", "operator"]
+    assert store.current_cycle() is None and not world.loop.due
+
+
+def test_a_job_that_waited_for_its_time_runs_when_it_has_come(store: Store) -> None:
+    """A retry is not submitted before its time, whatever happens meanwhile, and Wake alone lets it go."""
+    world = World(store, stations(dream=("dream.write",)))
+
+    def later() -> Event:
+        world.now += 100
+        return Wake()
+
+    world.drive(DUE, world.hand.fail, Wake())
+    assert world.kinds() == ["dream.write"]
+    world.drive(later)
+    assert world.kinds() == ["dream.write"] * 2 and not world.loop.due
+
+
+# --- listening
+
+
+def read(*messages: Message, path: str = "logs/talk.jsonl", offset: int = 100) -> FileRead:
+    """What the watcher read of a log."""
+    return FileRead(path=path, identity=f"1:1:{path}", format="openai_chat", offset=offset, messages=messages)
+
+
+TALK = (message("user", "hi", 0), message("assistant", "hello", 1), message("user", "more", 2))
+
+
+def test_the_guard_looks_as_soon_as_turns_are_stored(store: Store) -> None:
+    """After new turns, once they are stored, in a cycle or not, and its happenings are told; after messages that are
+    no turn yet, or that are known, not."""
+    made = stations(dream=("dream.write",))
+    made["guard"] = guard = Watching()
+    world = World(store, made)
+    world.drive(read(*TALK[:2]), read(*TALK), read(*TALK))
+    assert guard.turns == [1] and store.fact("looked") == 1
+    assert [h["event"] for h in world.told if h["event"] in ("traffic", "guarded")] == ["traffic", "guarded"]
+    again = (message("assistant", "yes?", 3), message("user", "bye", 4))
+    world.drive(DUE, read(*again))
+    assert guard.turns == [1, 2] and store.current_cycle() is not None
+
+
+def test_a_stages_note_is_its_own(store: Store) -> None:
+    """What is heard, or seen by the guard, while another stage runs does not become that stage's note."""
+    made = stations(dream=("dream.write",))
+    made["guard"] = Watching()
+    world = World(store, made)
+    world.drive(DUE, read(*TALK), world.hand.finish)
+    notes = {h["stage"]: h["note"] for h in world.told if h["event"] == "stage" and h["state"] == "done"}
+    assert notes == dict.fromkeys(STAGES, "")
+
+
+def test_what_the_listening_stage_hears_is_its_note(store: Store) -> None:
+    """The logs are read once more at the end of that stage, and what they gave is what it says for itself."""
+    world = World(store, stations())
+    world.loop.stations["listen"].plan = lambda view: Plan(rescan=True)  # type: ignore[method-assign]
+    world.loop.watcher.scan = lambda: [read(*TALK)]  # type: ignore[method-assign,return-value,assignment]
+    world.drive(DUE)
+    notes = {h["stage"]: h["note"] for h in world.told if h["event"] == "stage" and h["state"] == "done"}
+    assert notes == {**dict.fromkeys(STAGES, ""), "listen": "1 new turns"}

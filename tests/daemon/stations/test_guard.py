@@ -219,6 +219,39 @@ def test_complaints_are_looked_at_as_soon_as_they_are_heard(here: Here) -> None:
     assert here.store.count(Alarm) > 0
 
 
+def test_the_last_words_about_an_adapter_count_into_its_baseline(here: Here) -> None:
+    """Signals that nobody had looked at when the next adapter was promoted are about the one before: they make its
+    rate what an alarm means worse than, and are not held against the new one."""
+    here.adapter("a1", state="serving")
+    here.now += 1
+    chatter(here, "a1", [True, False] * 15, name="looked-at")
+    round_of(here, 1)
+    here.now += 1
+    chatter(here, "a1", [True] * 10, name="last-words")
+    here.now += 10
+    here.adapter("b1", parent="a1", state="serving")
+    chatter(here, "b1", [False] * 3, name="b1")
+    chatter(here, "a1", [True] * 2, name="a-straggler")
+    here.write(Guard().heard(here.view(0)))
+    for channel in ("signal", "graph"):
+        found = stream(here, channel, LISTENING)
+        assert found["baseline"] == {"n": 40, "sum": 25.0} and found["current"] == {"n": 3, "sum": 0.0}
+
+
+def test_logs_that_do_not_say_who_answered_count_for_whoever_served(here: Here) -> None:
+    """Signals without an adapter belong to the one that served when they were written, before and after a change."""
+    here.adapter("a1", state="serving")
+    here.now += 1
+    chatter(here, None, [True] * 40, name="under-a1")
+    here.now += 10
+    here.adapter("b1", parent="a1", state="serving")
+    chatter(here, None, [False] * 5, name="under-b1")
+    round_of(here, 1)
+    found = stream(here, "signal", LISTENING)
+    assert found["current"] == {"n": 5, "sum": 0.0}
+    assert found["baseline"]["n"] == 0, "the first look came after the change: who was watched before is not known"
+
+
 def test_an_alarm_that_goes_on_is_told_once(make: Callable[..., Here]) -> None:
     """Without rollback an adapter that stays bad is one alarm, not one a cycle; its values stay visible."""
     here = make(guard={"rollback": False, "channels": ["probe"]})
@@ -239,6 +272,27 @@ def test_an_operators_choice_is_compared_with_its_own_parent(here: Here) -> None
     assert stream(here, "probe", LISTENING)["baseline"] == {"n": 240, "sum": 24.0}
 
 
+def test_an_operators_choice_takes_over_nothing_but_the_gates_measurement(here: Here) -> None:
+    """Signals and probes of whoever served before an operator's choice are not its parent's: only what the gate
+    measured on the parent is a baseline, and without that there is none."""
+    measured(here, None, failed=24)
+    here.adapter("a1", state="serving")
+    here.now += 1
+    chatter(here, "a1", [True] * 40, name="a1")
+    round_of(here, 1, listening=6)
+    here.now += 10
+    here.adapter("never-served", state="held")
+    here.adapter("other", parent="never-served", state="serving")
+    round_of(here, 2, listening=60)
+    assert here.store.fact(FACT)["adapter"] == "other"
+    assert stream(here, "probe", LISTENING)["baseline"]["n"] == 0
+    assert "signal/listening" not in here.store.fact(FACT)["watch"]["streams"]
+    measured(here, "never-served", failed=12, n=120)
+    here.adapter("next", parent="never-served", state="serving")
+    round_of(here, 3)
+    assert stream(here, "probe", LISTENING)["baseline"] == {"n": 120, "sum": 12.0}
+
+
 def test_another_graph_is_another_channel(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the memory graph has changed other nodes surface: the graph channel's rates are forgotten, no other's."""
     here.adapter("a1", state="serving")
@@ -249,6 +303,10 @@ def test_another_graph_is_another_channel(here: Here, monkeypatch: pytest.Monkey
     round_of(here, 2)
     kept = here.store.fact(FACT)["watch"]["streams"]
     assert "graph/listening" not in kept and kept["signal/listening"]["current"]["n"] == 3
+    chatter(here, "a1", [True] * 2, name="d")
+    round_of(here, 3)
+    assert stream(here, "graph", LISTENING)["current"]["n"] == 2
+    assert stream(here, "signal", LISTENING)["current"]["n"] == 5
 
 
 def test_without_the_probe_channel_it_looks_at_once(make: Callable[..., Here]) -> None:

@@ -13,8 +13,9 @@ from daemon.errors import ConfigError
 from daemon.events import Job, JobFinished, Result
 from daemon.models import adapters
 from daemon.models.nano.checker import check
-from daemon.stations.learn import Learn, counter_examples, general_examples
-from policies.records import Adapter, Batch, ChatMessage, Example, Quarantine
+from daemon.stations.learn import Learn
+from daemon.stations.material import counter_examples, general_examples
+from policies.records import Adapter, Batch, ChatMessage, Example, Quarantine, content_id
 from tests.daemon.stations.parts import Here, bundled, dream, example, outcome, scenario, signal, turn
 
 SMALL = {"minimum": 4, "maximum": 12}
@@ -64,7 +65,7 @@ def test_only_failures_of_trained_behaviours_are_distilled(here: Here) -> None:
 
 
 def test_no_source_is_distilled_twice(make: Callable[..., Here]) -> None:
-    """What became an example is not asked again in the next cycle; what did not, is."""
+    """What became an example is not asked again in the next cycle; what failed since then is."""
     here = make(learn={"minimum": 1000, "maximum": 1000})
     sources = complain(here, "listening", 6)
     here.model.base = dict.fromkeys(here.model.base, 0.0)
@@ -113,6 +114,46 @@ def test_an_answer_that_fails_in_spite_of_guidance_teaches_nothing(here: Here) -
         "the judge cannot read the scenario",
     ]
     assert Learn().plan(here.view(2)).jobs == ()
+
+
+def test_unsolved_scenarios_make_room_for_others(here: Here) -> None:
+    """Turns and dreams that no guided answer solved are left alone, however good the model has become since; what
+    failed later is distilled without them."""
+    unsolved = {*complain(here, "listening", 3), dreamt(here, "listening", False)}
+    here.model.base = dict.fromkeys(here.model.base, 10.0)
+    job = distilling(here)
+    assert {item["source"] for item in job.payload["items"]} == unsolved
+    here.act(Learn(), job)
+    assert {q.source for q in here.store.find(Quarantine)} == unsolved
+    here.model.base = dict.fromkeys(here.model.base, 0.0)
+    later = set(complain(here, "listening", 2, at=5.0))
+    job = distilling(here, 2)
+    assert {item["source"] for item in job.payload["items"]} == later
+    here.act(Learn(), job, 2)
+    assert {e.source for e in here.store.find(Example)} == later
+    assert Learn().plan(here.view(3)).jobs == ()
+
+
+def test_a_scenario_unsolved_for_one_behaviour_is_tried_for_another(make: Callable[..., Here]) -> None:
+    """A turn on which two behaviours failed is given up for each by itself."""
+    here = make(behaviors={"train": ["listening", "not_rushing"], "guard": []})
+    said = turn(scenario("listening", 1), "ok. i suggest a wok.")
+    here.add(said, signal(said, "listening"), signal(said, "not_rushing"))
+    id = content_id("unsolved", said.id, "listening")
+    here.add(Quarantine(id=id, source=said.id, reason="no guided answer passed", at=1.0))
+    (item,) = distilling(here).payload["items"]
+    assert (item["source"], item["behavior"]) == (said.id, "not_rushing")
+
+
+def test_a_failed_training_is_no_try(make: Callable[..., Here]) -> None:
+    """Batches without an adapter (their training broke off) do not use up their examples' chances."""
+    here = make(learn=SMALL)
+    prompts = [scenario("listening", n) for n in range(6)]
+    fresh = [example(text, here.model._said(text, True), here.model._said(text, False)) for text in prompts]
+    ids = tuple(e.id for e in fresh)
+    here.add(*fresh)
+    here.add(*(Batch(id=f"x{n}", examples=ids, parent=None, cycle=n, placebo=False, at=1.0) for n in range(5)))
+    assert Learn().plan(here.view(9)).jobs
 
 
 def test_each_scenario_gets_several_guided_answers(make: Callable[..., Here]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from daemon.models.nano.checker import parse
 from daemon.models.nano.user import SimulatedUser
 from daemon.stations.base import NOTHING
 from daemon.stations.listen import Listen
-from policies.records import Message, Signal, Surfacing, Turn
+from policies.records import Message, Signal, Surfacing, Turn, content_id
 from tests.daemon.stations.parts import NAMES, Here, WorldModel, bundled, message, scenario
 
 fresh_names = itertools.count()
@@ -180,6 +181,34 @@ def test_a_conversation_that_goes_on_tells_only_its_new_turns(here: Here) -> Non
     (new,) = (record for record in plan.records if isinstance(record, Turn))
     assert new.id not in known and plan.happenings[0]["assistant"] == "you are welcome."
     assert plan.note.startswith("1 new turns")
+
+
+def test_a_rotated_log_goes_on_with_the_conversation(here: Here) -> None:
+    """Places in a log begin anew when it is rotated: a conversation that goes on in the next file keeps the turns it
+    had, and its new ones follow them, with the context and the numbers that one long file would have given."""
+    whole = [
+        *talk(3, "c"),
+        message("assistant", "you are welcome.", 9, conversation="c", adapter="a1"),
+        message("user", "one more thing then.", 10, conversation="c"),
+        message("assistant", "yes?", 11, conversation="c", adapter="a1"),
+        message("user", "thanks.", 12, conversation="c"),
+    ]
+    hear(here, whole[:5])
+    before = [t.id for t in here.store.find(Turn, conversation="c", order_by="seq")]
+    assert len(before) == 2
+    rotated = [
+        replace(m, id=content_id("rotated", m.id), order=place, source="log.jsonl.1")
+        for place, m in enumerate(whole[5:])
+    ]
+    hear(here, rotated[:3])
+    hear(here, rotated)
+    found = here.store.find(Turn, conversation="c", order_by="seq")
+    assert [t.id for t in found[:2]] == before and [t.index for t in found] == list(range(len(found)))
+    hear(here, [replace(m, id=content_id("one", m.id), conversation="one file") for m in whole])
+    alone = here.store.find(Turn, conversation="one file", order_by="seq")
+    assert [(t.user, t.assistant, t.context) for t in found] == [(t.user, t.assistant, t.context) for t in alone]
+    reasons = [[(s.behavior, s.failed) for s in here.store.find(Signal, turn=t.id)] for t in (*found, *alone)]
+    assert reasons[: len(found)] == reasons[len(found) :]
 
 
 def test_as_a_stage_it_lets_the_simulated_user_talk(make: Callable[..., Here]) -> None:

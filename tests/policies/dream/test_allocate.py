@@ -54,6 +54,23 @@ def test_failing_behaviours_get_more(make):
     assert counts["listening", "counter"] + counts["asking", "counter"] == 8
 
 
+@given(st.integers(0, 100), st.floats(0, 0.9), st.booleans())
+def test_without_counters_the_share_is_the_guarded_ones(count, share, guarded):
+    """A dreamer that cannot ask for counter-examples gets none: their share goes to guarded behaviours, and without
+    these to the trained ones' targets; the count stays what was asked for."""
+    needs = NEEDS if guarded else NEEDS[:2]
+    rng = random.Random(0)
+    seeds = allocate(count, needs, MATERIAL, cycle=1, rng=rng, counter_share=share, counters=False)
+    assert len(seeds) == count and all(s.kind == "target" for s in seeds)
+    assert sum(s.behavior == "push_back" for s in seeds) == (round(count * share) if guarded else 0)
+
+
+def test_without_guarded_ones_counters_take_the_whole_share():
+    """And the other way round: nothing guarded, then all of the share are counter-examples."""
+    counts = Counter(s.kind for s in allocate(64, NEEDS[:2], MATERIAL, cycle=1, rng=random.Random(0)))
+    assert counts == {"target": 48, "counter": 16}
+
+
 def test_the_unseen_get_attention():
     """A behaviour never observed has upper limit 1 and is not starved by a known good one."""
     needs = [Need(behavior="known", trained=True, failure=wilson(5, 500)), Need(behavior="new", trained=True)]

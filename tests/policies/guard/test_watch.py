@@ -124,6 +124,34 @@ def test_a_rollback_forgets_the_failed_adapter():
     assert watch.rolled_back(state) == ready
 
 
+def test_the_older_baseline_is_left_behind_as_soon_as_there_is_enough():
+    """From `least` observations on only the outgoing adapter's own count; one fewer, and the older ones are kept, so
+    that the stream stays armed."""
+    ready = watch.calibrate(watch.start(), "signal", "listening", [1.0] * 200 + [0.0] * 200)
+    for n, baseline in ((29, {"n": 429, "sum": 200.0}), (30, {"n": 30, "sum": 0.0})):
+        state, _ = watch.observe(ready, "signal", "listening", [0.0] * n, SETTINGS)
+        stream = watch.promoted(state, SETTINGS)["streams"]["signal/listening"]
+        assert stream == {**stream, "baseline": baseline, "current": {"n": 0, "sum": 0.0}, "detector": None}
+
+
+def test_forgetting_a_channel_leaves_the_others():
+    """Its streams are gone for every behaviour, baseline and all; it begins again unarmed, and the state that was given
+    stays as it was."""
+    state = watch.start()
+    for channel in watch.CHANNELS:
+        for behavior in ("listening", "asking"):
+            state = watch.calibrate(state, channel, behavior, [0.0] * 300)
+            state, _ = watch.observe(state, channel, behavior, [1.0], SETTINGS)
+    before = json.dumps(state)
+    left = watch.forget(state, "graph")
+    assert json.dumps(state) == before
+    assert set(watch.values(left)) == {(c, b) for c in ("signal", "probe") for b in ("listening", "asking")}
+    assert {key: state["streams"][key] for key in left["streams"]} == left["streams"]
+    again, crossing = watch.observe(left, "graph", "listening", [1.0] * 100, SETTINGS)
+    assert crossing is None and watch.m0(again, "graph", "listening", SETTINGS) is None
+    assert watch.forget(watch.start(), "graph") == watch.start()
+
+
 def test_channels_add_up():
     """Three channels with half a case each make one together."""
     state = watch.start()

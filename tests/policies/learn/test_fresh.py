@@ -49,6 +49,15 @@ def test_what_keeps_failing_is_left_alone() -> None:
     assert [e.id for e in found.given_up] == ["p"] and not found.fresh
 
 
+def test_a_training_that_failed_is_no_try() -> None:
+    """Batches without an adapter say nothing about their examples: they count neither as learned nor as tried."""
+    batches = [batch(str(n), "p") for n in range(9)]
+    assert [e.id for e in sort([example("p")], batches, [], None).fresh] == ["p"]
+    two = [adapter(f"a{n}", str(n)) for n in range(2)]
+    assert [e.id for e in sort([example("p")], batches, two, None).fresh] == ["p"]
+    assert [e.id for e in sort([example("p")], batches, [*two, adapter("a2", "2")], None).given_up] == ["p"]
+
+
 def test_a_lineage_that_bites_its_tail_ends() -> None:
     """A corrupted parent chain gives a finite lineage."""
     loop = {"a": adapter("a", "1", "b"), "b": adapter("b", "2", "a")}
