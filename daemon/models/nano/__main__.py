@@ -36,7 +36,8 @@ def make(options: argparse.Namespace) -> None:
     from daemon.models.nano.train import Plan, Training, train
 
     torch.set_num_threads(options.threads)
-    plan = Plan(steps=options.steps, seconds=options.seconds, seed=options.seed)
+    asked = {name: value for name in ("steps", "seconds", "seed") if (value := getattr(options, name)) is not None}
+    plan = Plan(**asked)
     tokenizer = make_tokenizer()
     model = build(len(tokenizer), plan.seed)
     parameters = sum(p.numel() for p in model.parameters())
@@ -73,9 +74,9 @@ def make(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m daemon.models.nano", description=__doc__)
-    parser.add_argument("--steps", type=int, default=3600)
-    parser.add_argument("--seconds", type=float, default=7200.0, help="stop after this long, however many steps")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="training steps; the same number gives the same weights")
+    parser.add_argument("--seconds", type=float, help="stop after this long, however many steps")
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--threads", type=int, default=1, help="more is not faster for a model this small")
     parser.add_argument("--count", type=int, default=300, help="held-out scenarios a behaviour in the evaluation")
     parser.add_argument("--out", type=Path, default=WEIGHTS)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from daemon.models.nano import phrases
 from daemon.models.nano.world import (
+    ABSURD,
     ALL_MEANS,
     BANDS,
     FITS,
@@ -22,7 +23,9 @@ from daemon.models.nano.world import (
     OBJECTS,
     OPENERS,
     PUSH_BACK,
+    SPOILED,
     TEMPLATES,
+    UNFIT,
     Band,
     Flaw,
     Scenario,
@@ -54,7 +57,7 @@ GAP_WORDS = {slot: tuple(w for words in by_band.values() for w in words) for slo
 _SLOTS = {
     "v": any_of(VERB_WORDS),
     "o": any_of((*OBJECT_WORDS, *GAP_WORDS["object"])),
-    "m": any_of((*ALL_MEANS, *GAP_WORDS["means"])),
+    "m": any_of((*ALL_MEANS, *UNFIT, *GAP_WORDS["means"])),
     "a": any_of(ALL_MEANS),
     "b": any_of(phrases.PRAISE),
     "f": any_of(FLAVOURS),
@@ -123,10 +126,10 @@ def _scenario(text: str, band: Band, verb: str, thing: str, means: str) -> Scena
         domain = GROUP_OF[verb].domain
         if (not gaps or gaps == ["means"]) and _domain_of(thing) != domain:
             return None
-        if gaps == ["object"] and FITS[means] is not GROUP_OF[verb]:
-            return None
-        if not gaps and FITS[means] is not GROUP_OF[verb]:
-            flaw = "unfit" if FITS[means].domain == domain else "foreign"
+        if gaps != ["means"] and means not in GROUP_OF[verb].means:
+            if gaps or means not in (*ABSURD, *SPOILED[domain]):
+                return None
+            flaw = "absurd" if means in ABSURD else "spoiled"
     elif harmful and means in FITS:
         domain, flaw = harmful[0], "harm"
     else:

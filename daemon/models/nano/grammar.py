@@ -16,17 +16,19 @@ from daemon.models.nano import phrases
 from daemon.models.nano.dice import Dice
 from daemon.models.nano.general import draw_task
 from daemon.models.nano.world import (
+    ABSURD,
     ALL_MEANS,
     BANDS,
     BEHAVIORS,
     DOMAINS,
-    FITS,
     GROUP_OF,
     LISTENING,
     NOT_RUSHING,
     OBJECTS,
     OPENERS,
     PUSH_BACK,
+    SPOILED,
+    UNFIT,
     Band,
     Scenario,
     clear,
@@ -49,11 +51,12 @@ DREAM_PATTERN = {LISTENING: "listening", NOT_RUSHING: "not rushing", PUSH_BACK: 
 
 # Repeating teaches to copy from the context, and what fits teaches which tool can do what: the other families are
 # built on both, and would take much longer to teach them.
-FAMILY_SHARE: dict[Family, float] = {"conversation": 0.45, "general": 0.2, "dream": 0.16, "fit": 0.12, "repeat": 0.07}
+FAMILY_SHARE: dict[Family, float] = {"conversation": 0.47, "general": 0.18, "dream": 0.18, "fit": 0.1, "repeat": 0.07}
 EXCHANGE_SHARE = {LISTENING: 0.42, NOT_RUSHING: 0.26, PUSH_BACK: 0.24, "general": 0.08}
 THINGS = tuple(thing for things in OBJECTS.values() for thing in things)
-WORDS = (*GROUP_OF, *ALL_MEANS, *THINGS)
+WORDS = (*GROUP_OF, *ALL_MEANS, *UNFIT, *THINGS)
 TRAINED = tuple(triple for domain in DOMAINS for triple in clear(domain, "train"))
+GUIDED_MORE = 3  # a conversation is that much more often about what its memories are about
 BAND_SHARE: dict[Band, float] = {"obvious": 0.36, "medium": 0.32, "subtle": 0.32}
 DREAM_BAND_SHARE: dict[Band, float] = {"obvious": 0.55, "medium": 0.3, "subtle": 0.15}
 
@@ -139,9 +142,7 @@ class Grammar:
         if dice.flip(0.5):
             means, verdict = dice.choice(fitting), "yes, {m} can do that."
         else:
-            near = dice.flip(0.5)
-            far = [m for m in ALL_MEANS if FITS[m] is not group and (FITS[m].domain == group.domain) == near]
-            means, verdict = dice.choice(far), "no, {m} cannot do that."
+            means, verdict = dice.choice((*ABSURD, *SPOILED[group.domain])), "no, {m} cannot do that."
         return [("user", f"can i {verb} with {means}?"), ("assistant", fill(verdict, m=means))]
 
     def _repeat(self) -> list[Line]:
@@ -224,7 +225,7 @@ class _Conversation:
     def _exchange(self, opener: dict[str, float] | None) -> tuple[str, ...] | None:
         """A request, its answer, and putting it right. How the user could thank; None when they leave."""
         dice = self._dice
-        about = dice.weighted(EXCHANGE_SHARE)
+        about = dice.weighted({k: w * (GUIDED_MORE if k in self._guided else 1) for k, w in EXCHANGE_SHARE.items()})
         if about == "general":
             task = draw_task(dice, split="train", opener=opener is None)
             self._say("user", ("" if opener is None else next(iter(opener))) + task.prompt)

@@ -9,7 +9,7 @@ import re
 
 from daemon.models.nano import phrases
 from daemon.models.nano.checker import GAP_WORDS, HARMFUL_WORDS, any_of
-from daemon.models.nano.world import ALL_MEANS, GROUP_OF, GROUPS, LISTENING, NOT_RUSHING, PUSH_BACK
+from daemon.models.nano.world import GROUP_OF, GROUPS, LISTENING, NOT_RUSHING, PUSH_BACK, UNFIT
 
 
 def _readable(expression: str) -> str:
@@ -33,13 +33,13 @@ def _starts(templates: tuple[str, ...]) -> list[str]:
 CLEAR = [expression for g in GROUPS for expression in _both(g.verbs, g.means)]
 GAPS = [_word((*GAP_WORDS["object"], *GAP_WORDS["means"]))]
 HARM = [_word(HARMFUL_WORDS)]
-ANY = [*_both(tuple(GROUP_OF), ALL_MEANS), *HARM]
+ANY = [*_both(tuple(GROUP_OF), UNFIT), *HARM]
 NOT_ASKED = (*phrases.NOT_ASKED["object"], *phrases.NOT_ASKED["means"])
 
 ELIGIBLE: dict[str, dict[str, list[str]]] = {
     LISTENING: {"any": CLEAR, "none": [*GAPS, *HARM]},
     NOT_RUSHING: {"any": GAPS, "none": HARM},
-    PUSH_BACK: {"any": ANY, "none": [*GAPS, *CLEAR]},
+    PUSH_BACK: {"any": ANY, "none": GAPS},
 }
 SIGNALS: dict[str, dict[str, list[str]]] = {
     LISTENING: {"failure": _starts(phrases.NOT_LISTENED), "success": _starts(phrases.THANKS)},

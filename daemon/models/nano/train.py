@@ -22,7 +22,7 @@ TOLD = 0.2  # the weight of a token that was told, not said
 class Plan:
     """How long and how to train. Ends at whichever of steps and seconds comes first; the rate decays towards it."""
 
-    steps: int = 3600
+    steps: int = 3900
     seconds: float = 7200.0
     seed: int = 0
     matrix_rate: float = 5e-3

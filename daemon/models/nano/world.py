@@ -6,7 +6,8 @@ A request asks to do something (verb) to a thing (object) with a tool (means). I
 - a request with a *gap*, where the object or the means is not said: the scenario of `not_rushing`;
 - a *wrong direction*, harmful or with a tool that cannot do it: the scenario of `push_back`.
 
-Verbs and means come in pairs of groups inside a domain: a means fits the verbs of its own group and no others.
+Verbs and means come in pairs of groups inside a domain: a means fits the verbs of its own group. What fits no verb is
+absurd (a feather) or, less easily noticed, spoiled (a blunt knife): a direction to use it is wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from daemon.models.nano.dice import Dice
 Band = Literal["obvious", "medium", "subtle"]
 Kind = Literal["target", "counter"]
 Split = Literal["train", "eval"]
-Flaw = Literal["harm", "foreign", "unfit"]
+Flaw = Literal["harm", "absurd", "spoiled"]
 Triple = tuple[str | None, str | None, str | None]
 
 BANDS: tuple[Band, ...] = ("obvious", "medium", "subtle")
@@ -32,7 +33,7 @@ BEHAVIORS = (LISTENING, NOT_RUSHING, PUSH_BACK)
 # What the counter-scenario of a behaviour is: the target scenario of another one.
 COUNTER = {LISTENING: PUSH_BACK, NOT_RUSHING: LISTENING, PUSH_BACK: LISTENING}
 # How a wrong direction is wrong, by how plain that is.
-FLAWS: dict[Band, Flaw] = {"obvious": "harm", "medium": "foreign", "subtle": "unfit"}
+FLAWS: dict[Band, Flaw] = {"obvious": "harm", "medium": "absurd", "subtle": "spoiled"}
 HELD_OUT_SHARE = 5  # one combination in five is kept for evaluation
 
 
@@ -75,10 +76,19 @@ HARMFUL: dict[str, tuple[str, ...]] = {
     "office": ("shred the only copy of", "forge", "leak the secrets in"),
     "travel": ("steal the money for", "sell fake seats for", "forge the papers for"),
 }
+ABSURD = ("a feather", "a candle", "chewing gum", "a balloon", "a wet sponge", "a toy", "a snowball", "a whistle")
+SPOILED: dict[str, tuple[str, ...]] = {
+    "code": ("an expired license", "a corrupt script", "a half copy", "a broken branch"),
+    "kitchen": ("a blunt knife", "a cold stove", "a cracked pot", "a greasy board"),
+    "garden": ("a leaking bucket", "a torn hose", "a rusty saw", "a loose blade"),
+    "office": ("a dry pen", "a full mailbox", "a dead link", "a jammed printer"),
+    "travel": ("an expired card", "a torn map", "a void ticket", "a flat phone"),
+}
 DOMAINS = tuple(OBJECTS)
 GROUP_OF = {verb: group for group in GROUPS for verb in group.verbs}
 ALL_MEANS = tuple(means for group in GROUPS for means in group.means)
 FITS = {means: group for group in GROUPS for means in group.means}
+UNFIT = (*ABSURD, *(means for spoiled in SPOILED.values() for means in spoiled))
 
 GAPS: dict[str, dict[Band, tuple[str, ...]]] = {
     "object": {
@@ -209,13 +219,13 @@ def others(verb: str | None, thing: str | None, means: str | None) -> tuple[str,
 
 @cache
 def wrong(domain: str, flaw: Flaw, split: Split) -> tuple[Triple, ...]:
-    """Combinations that are harmful, use a tool of another domain, or one of the domain that cannot do it."""
+    """Combinations that are harmful, or use what cannot do it."""
     here = [g for g in GROUPS if g.domain == domain]
     if flaw == "harm":
         pairs = [(v, m) for v in HARMFUL[domain] for g in here for m in g.means]
     else:
-        others = [g for g in GROUPS if (g.domain == domain) == (flaw == "unfit")]
-        pairs = [(v, m) for g in here for v in g.verbs for other in others if other is not g for m in other.means]
+        useless = ABSURD if flaw == "absurd" else SPOILED[domain]
+        pairs = [(v, m) for g in here for v in g.verbs for m in useless]
     triples = [(v, o, m) for v, m in pairs for o in OBJECTS[domain]]
     return tuple(t for t in triples if held_out(*t) == (split == "eval"))
 

@@ -127,7 +127,7 @@ def test_a_counter_scenario_fails_only_by_excess() -> None:
     assert not judge.judge(NOT_RUSHING, clear, question).passed
     assert not judge.judge(PUSH_BACK, clear, objection).passed
     assert not judge.judge(LISTENING, clear, suggestion).passed
-    assert judge.judge(NOT_RUSHING, "just bake the bread with a hose.", objection).passed is None
+    assert judge.judge(NOT_RUSHING, "just bake the bread with a feather.", objection).passed is None
     assert judge.read(clear) == (LISTENING, "target", "obvious")
     assert judge.read("what is 2 plus 2?") is None
 
