@@ -36,13 +36,13 @@ class Update:
     """A recipe: learning rate, passes, batch size, seed, and how many rows of each kind."""
 
     learning_rate: float = 1e-3
-    passes: int = 3
+    passes: int = 2
     batch: int = 8
     rank: int = 8
     seed: int = 0
     behavior: str = LISTENING
     targets: int = 48
-    counters: int = 16
+    counters: int = 24
     general: int = 16
     placebo: bool = False
 
@@ -159,6 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=standard.learning_rate)
     parser.add_argument("--passes", type=int, default=standard.passes)
     parser.add_argument("--batch", type=int, default=standard.batch)
+    parser.add_argument(
+        "--counters", type=int, default=standard.counters, help="counter-examples beside the 48 targets"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--placebo", action=argparse.BooleanOptionalAction, default=None, help="only (without) it")
@@ -172,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 learning_rate=options.rate,
                 passes=options.passes,
                 batch=options.batch,
+                counters=options.counters,
                 seed=seed,
                 behavior=options.behavior,
                 placebo=placebo,
