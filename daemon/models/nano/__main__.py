@@ -57,6 +57,8 @@ def make(options: argparse.Namespace) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(beside)
     tokenizer.save_pretrained(beside)
+    for file in beside.iterdir():
+        file.chmod(0o644)  # whoever runs the daemon may read them
     print("evaluating", flush=True)
     found = evaluate(*load(beside), count=options.count)
     made: dict[str, Any] = {
