@@ -22,7 +22,7 @@ check: $(VENV)/.installed-test ## the quick part of `make test`: no whole-loop r
 	$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not loop"
 
-nano: $(VENV)/.installed ## train the embedded model again (about an hour)
+nano: $(VENV)/.installed ## train the embedded model again (about half an hour)
 	$(BIN)/python -m daemon.models.nano
 
 install: $(VENV)/.installed ## make .venv and install dreamloop into it

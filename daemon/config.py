@@ -66,8 +66,8 @@ class TrafficSection(Section):
     """[traffic]: the simulated user of the embedded default. Off when you point dreamloop at your own logs."""
 
     enabled: bool = False
-    conversations: int = Field(default=32, ge=1)
-    mix: dict[str, float] = {"listening": 0.5, "not_rushing": 0.2, "push_back": 0.15, "general": 0.15}
+    conversations: int = Field(default=48, ge=1)
+    mix: dict[str, float] = {"listening": 0.4, "not_rushing": 0.3, "push_back": 0.15, "general": 0.15}
 
 
 class IntakeSection(Section):
@@ -94,8 +94,8 @@ class BehaviorsSection(Section):
     """[behaviors]: what is trained, and what must not get worse."""
 
     folder: str = "bundled"
-    train: list[str] = ["listening"]
-    guard: list[str] = ["not_rushing", "push_back"]
+    train: list[str] = ["listening", "not_rushing"]
+    guard: list[str] = ["push_back"]
 
 
 class ScheduleSection(Section):
@@ -131,7 +131,7 @@ class LearnSection(Section):
     rank: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
     targets: str | list[str] = "all-linear"
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=8, ge=1)
     minimum: int = Field(default=24, ge=1, description="examples needed before an update is worth it")
