@@ -183,6 +183,7 @@ class App:
             for read in watcher.scan():  # what was written while no daemon ran
                 loop.hear(read)
             await loop.start()
+            tell({"event": "paused", "reasons": sorted(loop.paused)})
             workers.warm("train")
             workers.warm("serve")
             watcher.start()

@@ -10,9 +10,10 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -125,6 +126,9 @@ def read(file: Path) -> Behavior:
             f"{file}: `name` is {found.name!r}; name it like its file, {file.stem!r}, or rename the file"
         )
     probes = [*found.probes, *_rows(file, found.files.probes, ProbeRow)]
+    ids = Counter(row.id for row in probes if row.id)
+    if ids and max(ids.values()) > 1:
+        raise BehaviorError(f"{file}: two probes have the id {ids.most_common(1)[0][0]!r}; give each its own, or none")
     pairs = [*found.examples, *_rows(file, found.files.examples, PairRow)]
     return Behavior(
         name=found.name,
@@ -152,7 +156,7 @@ def _rows(file: Path, name: str, kind: type[Row]) -> Iterator[Row]:
         return
     beside = file.parent / name
     try:
-        lines = beside.read_text(encoding="utf-8").splitlines()
+        lines = beside.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
     except (OSError, UnicodeDecodeError) as error:
         raise BehaviorError(f"{file}: `files` names {name}, which cannot be read: {error}") from None
     for number, line in enumerate(lines, start=1):
@@ -162,7 +166,7 @@ def _rows(file: Path, name: str, kind: type[Row]) -> Iterator[Row]:
             yield kind.model_validate(json.loads(line))
         except ValidationError as error:
             raise BehaviorError(f"{beside}:{number}: {_explain(error, kind)}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BehaviorError(f"{beside}:{number}: not JSON: {error}") from None
 
 
@@ -171,8 +175,18 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     first: Any = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "the line"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), n=1, cutoff=0.5)
         return f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else "; remove it")
     if first["type"] == "missing":
         return f"`{key}` is missing; add it"
     return f"`{key}` = {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that are valid at a place of the file."""
+    for part in path:
+        if isinstance(part, int):
+            continue  # a place in a list: its rows' keys are asked for
+        annotation: Any = model.model_fields[part].annotation
+        model = next((inner for inner in get_args(annotation)), annotation)
+    return list(model.model_fields)

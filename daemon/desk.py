@@ -195,7 +195,7 @@ class Desk:
         state = self._store.adapter_state(adapter)
         if state == "trained":
             raise AdapterError(f"{adapter} was not judged yet; run `dreamctl run judge` first")
-        self._loop.move(adapter, "serving", "the operator promoted it")
+        self._loop.writer.move(adapter, "serving", "the operator promoted it")
         return {"serving": adapter, "before": before}
 
     def rollback(self, adapter: str | None) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Desk:
             raise DreamloopError("the base model is serving; there is nothing to roll back")
         if adapter is not None and adapter != before:
             raise DreamloopError(f"{adapter} is not serving (that is {before}); to serve another one: dreamctl promote")
-        return {"serving": self._loop.roll_back("the operator rolled it back"), "before": before}
+        return {"serving": self._loop.writer.roll_back("the operator rolled it back"), "before": before}
 
     async def chat(self, conversation: str | None, text: str) -> dict[str, Any]:
         """The serving adapter's answer; the exchange is appended to a log file in the watched folder."""
@@ -232,7 +232,7 @@ class Desk:
             done = await self._loop.ask(job)
         except RuntimeError as error:
             raise DreamloopError(f"no answer: {error}") from error
-        answer = str(done.result.notes["answer"])
+        answer = str(done.result.notes["answer"]).encode("utf-8", "replace").decode()
         said = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
         talk.extend(said)
         self._log(name, said, serving)
@@ -244,7 +244,7 @@ class Desk:
     def _remembered(self, conversation: str) -> list[dict[str, str]]:
         """A conversation that began before this daemon did goes on from its log."""
         try:
-            lines = self._file(conversation).read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self._file(conversation).read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             return []
         talk = []

@@ -21,9 +21,11 @@ from daemon.errors import DreamloopError, StoreError
 from daemon.events import STAGES, CycleDue, Event, FileRead, Job, JobFailed, JobFinished, Progress, Stage, Stop, Wake
 from daemon.executors.base import Executor
 from daemon.intake.watcher import LogWatcher
-from daemon.stations.base import Hears, Plan, Station, View, Watches
+from daemon.stations.base import NOTHING, Hears, Plan, Station, View, Watches
+from daemon.store.errors import IllegalStep, RecordError
 from daemon.store.store import Store
-from daemon.store.transaction import Transaction
+from daemon.writing import Writer
+from policies.records import Message
 
 log = structlog.get_logger("dreamloop.loop")
 
@@ -57,7 +59,7 @@ class Loop:
         self.watcher = watcher
         self.look = look
         self.tell = tell
-        self.stored = stored
+        self.writer = Writer(store, clock=clock, tell=tell, stored=stored)
         self.clock = clock
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
         self.progress: dict[str, Progress] = {}
@@ -143,24 +145,47 @@ class Loop:
         listen = self.stations["listen"]
         assert isinstance(listen, Hears)
         cycle = self.store.current_cycle()
-        number = cycle.id if cycle else 0
-        with self.store.transaction() as tx:
-            tx.file(read.identity, read.path, read.format, read.offset, self.clock())
-            fresh = tx.fresh(*read.messages)
-            tx.add(*fresh)
-            plan = listen.hear(fresh, self.look(number))
-            self._write(tx, plan)
-        self._tell(plan)
+        view = self.look(cycle.id if cycle else 0)
+        try:
+            plan = self._keep(read, lambda fresh: listen.hear(fresh, view))
+        except StoreError:
+            raise
+        except Exception as error:  # the messages are kept all the same: a log's words are never lost to a bug here
+            log.error("what a log says could not be understood", file=read.path, error=str(error), exc_info=True)
+            plan = self._keep(read, lambda fresh: NOTHING)
+        self.writer.announce(plan)
         if cycle is not None and cycle.stage == "listen":
             self._note = plan.note or self._note
         for reason in read.skipped:
             log.warning("skipped a line", file=read.path, why=reason)
+        if plan.records:
+            self._watch(view)
+
+    def _keep(self, read: FileRead, understand: Callable[[Sequence[Message]], Plan]) -> Plan:
+        """One transaction: how far the file was read, its messages, and what they mean."""
+        with self.store.transaction() as tx:
+            tx.file(read.identity, read.path, read.format, read.offset, self.clock())
+            fresh = tx.fresh(*read.messages)
+            tx.add(*fresh)
+            plan = understand(fresh)
+            self.writer.write(tx, plan)
+        return plan
+
+    def _watch(self, view: View) -> None:
+        """Let the guard look at new signals; it may roll back."""
         guard = self.stations["guard"]
-        if plan.records and isinstance(guard, Watches):
+        if not isinstance(guard, Watches):
+            return
+        try:
             with self.store.transaction() as tx:
-                seen = guard.heard(self.look(number))
-                self._write(tx, seen)
-            self._tell(seen)
+                plan = guard.heard(view)
+                self.writer.write(tx, plan)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.error("the guard could not look at new signals", error=str(error), exc_info=True)
+            return
+        self.writer.announce(plan)
 
     # --- cycles and stages
 
@@ -197,9 +222,7 @@ class Loop:
             with self.store.transaction() as tx:
                 tx.set_stage(cycle, stage, self.clock())
                 plan = self.stations[stage].plan(self.look(cycle))
-                self._write(tx, plan)
-        except StoreError:
-            raise  # a store that does not take what is true is nothing to go on with
+                self.writer.write(tx, plan)
         except Exception as error:
             self._broken(cycle, f"{stage} could not plan", error)
             return
@@ -208,11 +231,15 @@ class Loop:
         self._after(plan)
 
     def _broken(self, cycle: int, what: str, error: Exception) -> None:
-        """A station failed on what it was given: this cycle ends as failed, with a reason, and the daemon goes on."""
-        log.error(
-            "cycle broken", cycle=cycle, what=what, error=str(error), exc_info=not isinstance(error, DreamloopError)
-        )
-        self._close(cycle, "failed", f"{what}: {error or type(error).__name__}")
+        """A station failed on what it was given: this cycle ends as failed, with a reason, and the daemon goes on.
+
+        A database that refuses (a full disk, for one) is raised again: there is nothing to go on with.
+        """
+        if isinstance(error, StoreError) and not isinstance(error, (RecordError, IllegalStep)):
+            raise error
+        bug = not isinstance(error, DreamloopError)
+        log.error("cycle broken", cycle=cycle, what=what, error=str(error), exc_info=bug)
+        self._close(cycle, "failed", f"{what}: {str(error) or type(error).__name__}")
 
     def _close(self, cycle: int, state: str, why: str = "") -> None:
         with self.store.transaction() as tx:
@@ -274,9 +301,7 @@ class Loop:
             with self.store.transaction() as tx:
                 tx.finish(job.id, self.clock(), dict(event.result.notes))
                 plan = self._station(job).absorb(event, self.look(job.cycle))
-                self._write(tx, plan)
-        except StoreError:
-            raise
+                self.writer.write(tx, plan)
         except Exception as error:
             self._broken(job.cycle, f"what {job.kind} returned could not be used", error)
             self._advance()
@@ -319,45 +344,12 @@ class Loop:
         self.progress.pop(job, None)
         self.running.pop(job, None)
 
-    # --- writing
-
-    def _write(self, tx: Transaction, plan: Plan) -> None:
-        fresh = tx.fresh(*plan.records)
-        tx.add(*fresh)
-        self.stored(fresh)
-        for job in plan.jobs:
-            tx.enqueue(job)
-        for move in plan.moves:
-            self._step(tx, move.adapter, move.after, move.why)
-        for key, value in plan.facts.items():
-            tx.set_fact(key, value)
-        if plan.roll_back:
-            self._undo(tx, plan.roll_back)
-
-    def _step(self, tx: Transaction, adapter: str, after: str, why: str) -> None:
-        tx.transition(adapter, after, why, self.clock())
-        if after == "serving":
-            tx.set_fact("serving_since", self.clock())
-
     def _after(self, plan: Plan) -> None:
         self._note = plan.note or self._note
         if plan.rescan:
             for read in self.watcher.scan():
                 self.hear(read)
-        self._tell(plan)
-
-    def _tell(self, plan: Plan) -> None:
-        for happening in plan.happenings:
-            self.tell(happening)
-        for move in plan.moves:
-            self._moved(move.adapter, move.after, move.why)
-        if plan.roll_back:
-            self._rolled_back(plan.roll_back)
-
-    def _moved(self, adapter: str, after: str, why: str) -> None:
-        log.info("adapter", adapter=adapter, becomes=after, why=why)
-        if after == "serving":
-            self.tell({"event": "serving", "adapter": adapter, "why": why})
+        self.writer.announce(plan)
 
     # --- pause and resume
 
@@ -377,25 +369,3 @@ class Loop:
         self.executor.pause(bool(self._paused))
         self.tell({"event": "paused", "reasons": sorted(self._paused)})
         self._dispatch()
-
-    def move(self, adapter: str, after: str, why: str) -> None:
-        """An operator's promotion or rollback: one transaction, recorded with its reason."""
-        with self.store.transaction() as tx:
-            self._step(tx, adapter, after, why)
-        self._moved(adapter, after, why)
-
-    def roll_back(self, why: str) -> str | None:
-        """Undo the serving adapter's promotion: its parent serves again (None: the base). One transaction."""
-        with self.store.transaction() as tx:
-            after = self._undo(tx, why)
-        self._rolled_back(why)
-        return after
-
-    def _undo(self, tx: Transaction, why: str) -> str | None:
-        tx.set_fact("serving_since", self.clock())
-        return tx.roll_back(why, self.clock())
-
-    def _rolled_back(self, why: str) -> None:
-        serving = self.store.serving()
-        log.warning("rolled back", serving=serving or "base", why=why)
-        self.tell({"event": "serving", "adapter": serving, "why": f"rolled back: {why}"})

@@ -111,7 +111,7 @@ class Metrics:
         self.stage_success = self._gauge(
             "stage_last_success_timestamp_seconds", "When each stage last ended well", "stage"
         )
-        self.paused = self._gauge("paused", "1 while an operator has paused heavy work")
+        self.paused = self._gauge("paused", "1 while heavy work rests: an operator paused it, or the window is closed")
         self.serving_since = self._gauge("serving_since_timestamp_seconds", "When the serving adapter was taken")
         self._serving = Info("dreamloop_serving_adapter", "The adapter that answers", registry=self.registry)
 

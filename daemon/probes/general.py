@@ -33,7 +33,7 @@ class Task:
 def load(file: Path, split: str | None = None) -> list[Task]:
     """The tasks of a JSONL file, of one split or all. Raises ConfigError naming file and line."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: `judge.general_probes` cannot be read: {error}") from error
     tasks = []

@@ -34,8 +34,9 @@ class Dreaming:
         surfaced = [s.node for s in view.store.find(Surfacing, descending=True, limit=RECENT)][::-1]
         patterns = {name: behavior.graph_key for name, behavior in view.behaviors.items()}
         material = seed_material(view.memory, surfaced, patterns, rng, count=config.count * 2)
-        seeds = policy(self.name, config.policy).allocate(
-            config.count, _needs(view), material, cycle=view.cycle, rng=rng
+        # a dream request has words for a behaviour's scenarios, none for its counter-scenarios (docs/BEHAVIORS.md)
+        seeds: list[Seed] = policy(self.name, config.policy).allocate(
+            config.count, _needs(view), material, cycle=view.cycle, rng=rng, counters=False
         )
         if config.adaptive:
             choice = next_temperature(

@@ -155,11 +155,13 @@ def _handed_over(view: View, kept: Mapping[str, Any], since: float) -> watch.Sta
     """The watch's state when another adapter has come to serve: its baseline is what a rollback would bring back."""
     settings = watch.Settings(arl=view.config.guard.arl)
     gone = kept["adapter"]
-    if gone is not None and view.store.adapter_states().get(gone) == "rolled_back":
+    left = view.store.get(Adapter, gone) if gone else None
+    taken_back = left is not None and view.store.adapter_states().get(left.id) == "rolled_back"
+    if left is not None and taken_back and left.parent == view.serving:
         return watch.rolled_back(kept["watch"])
     record = view.store.get(Adapter, view.serving) if view.serving else None
     parent = record.parent if record else None
-    if parent == gone:  # what it did last, and was not looked at yet, belongs to its baseline
+    if parent == gone and not taken_back:  # what it did last, and was not looked at yet, belongs to its baseline
         _, streams = _streams(view, gone, kept, until=since)
         observed, _ = _feed(kept["watch"], streams, view.config.guard.channels, settings)
         state = watch.promoted(observed, settings)

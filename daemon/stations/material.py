@@ -16,7 +16,7 @@ def general_examples(config: Config, now: float) -> list[Example]:
     """General-skill examples for replay, from the configured file. Raises ConfigError naming it."""
     file = general_file(config, "examples")
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
         return [
             Example(
                 id=content_id("general", row["prompt"], row["answer"]),
