@@ -18,6 +18,9 @@ from daemon.errors import ConfigError
 WINDOW = re.compile(r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")
 
 
+TALK = ("listening", "not_rushing", "push_back", "general")  # what the simulated user can be about
+
+
 class Section(BaseModel):
     """A section of the file: unknown keys are errors, values are frozen."""
 
@@ -285,9 +288,10 @@ def _check(config: Config) -> None:
             f"{config.file}: `traffic.enabled` lets a simulated user of nano's world talk to {config.model.path}; "
             "set it to false"
         )
-    unknown = set(config.traffic.mix) - {*config.behaviors.train, *config.behaviors.guard, "general"}
-    if config.traffic.enabled and unknown:
-        raise ConfigError(f"{config.file}: `traffic.mix` names {sorted(unknown)}, which are no configured behaviours")
+    if unknown := set(config.traffic.mix) - set(TALK):
+        raise ConfigError(
+            f"{config.file}: `traffic.mix` names {sorted(unknown)}; nano's users talk of {', '.join(TALK)}"
+        )
     if config.learn.minimum > config.learn.maximum:
         raise ConfigError(
             f"{config.file}: `learn.minimum` is larger than `learn.maximum`; lower it to {config.learn.maximum}"

@@ -29,6 +29,13 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+def toml(value: Any) -> str:
+    """A value as TOML: as in JSON, but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value)
+
+
 class Daemon:
     """A state folder, a configuration, and the processes started on them."""
 
@@ -42,7 +49,7 @@ class Daemon:
             raw.setdefault(section, {}).update(keys)
         lines = []
         for section, keys in raw.items():
-            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+            lines += [f"[{section}]", *(f"{key} = {toml(value)}" for key, value in keys.items())]
         self.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.started: list[subprocess.Popen[str]] = []
 
@@ -57,8 +64,8 @@ class Daemon:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start in the background."""
-        log = (self.folder / f"log{len(self.started)}").open("w")
-        process = subprocess.Popen(self.command(*words), stdout=log, stderr=log, text=True, env=ENVIRONMENT)
+        with (self.folder / f"log{len(self.started)}").open("w") as log:
+            process = subprocess.Popen(self.command(*words), stdout=log, stderr=log, text=True, env=ENVIRONMENT)
         self.started.append(process)
         return process
 

@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.loop, pytest.mark.timeout(300)]
     ("changes", "status", "words"),
     [
         ({"learn": {"rnk": 4}}, 2, ["learn.rnk", "did you mean `rank`"]),
-        ({"model": {"path": "no/such/model"}}, 3, ["no/such/model"]),
+        ({"model": {"path": "no/such/model"}}, 2, ["traffic.enabled", "no/such/model"]),
+        ({"model": {"path": "no/such/model"}, "traffic": {"enabled": False}}, 3, ["no/such/model"]),
+        ({"traffic": {"mix": {"listenin": 1.0}}}, 2, ["traffic.mix", "listenin", "listening"]),
         ({"graph": {"path": "no/such/graph"}}, 6, ["no/such/graph", "graph.path"]),
         ({"behaviors": {"train": ["lisening"]}}, 2, ["lisening.toml", "listening"]),
         ({"daemon": {"metrics_host": "256.0.0.1"}}, 2, ["metrics_host"]),
