@@ -79,11 +79,11 @@ class Schedule:
             )
         )
 
-    def next(self) -> dict[str, str] | None:
-        """What is scheduled next, for `dreamctl status`."""
+    def next(self) -> dict[str, object] | None:
+        """What is scheduled next, and when (seconds since the epoch), for `dreamctl status`."""
         jobs = [job for job in self._scheduler.get_jobs() if job.id in ("cycle", "next")]
         soonest = min((job.next_run_time for job in jobs if job.next_run_time), default=None)
-        return {"what": "cycle", "when": soonest.isoformat(timespec="seconds")} if soonest else None
+        return {"what": "cycle", "when": soonest.timestamp()} if soonest else None
 
     def close(self) -> None:
         """Stop the clockwork."""

@@ -110,9 +110,15 @@ def adapter_table(adapters: Sequence[Mapping[str, Any]], now: float | None = Non
             short(adapter["id"]), short(adapter.get("parent")), f"[bold]{state}[/]" if state == "serving" else state,
             f"{MARKS.get(str(verdict), '')} {verdict}" if verdict else "", str(adapter.get("cycle", "")),
             f"{loss:.3f}" if loss is not None else "", ago(now - at) if at else "",
-            "; ".join(map(str, adapter.get("reasons") or [])),
+            _first(adapter.get("reasons") or []),
         )  # fmt: skip
     return table
+
+
+def _first(reasons: Sequence[object]) -> str:
+    """What decided it; the other reasons are in `--json`."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{more}" if reasons else ""
 
 
 def toml_lines(config: Mapping[str, Any], changed: Sequence[str], everything: bool) -> list[str]:
@@ -170,6 +176,6 @@ def _adapter(adapter: Mapping[str, Any]) -> str:
     verdict = adapter.get("verdict") or "no verdict"
     if isinstance(verdict, Mapping):
         verdict = verdict.get("decision", "?")
-    reasons = "; ".join(map(str, adapter.get("reasons") or []))
+    reasons = _first(adapter.get("reasons") or [])
     line = f"  {short(adapter.get('id'))} from {short(adapter.get('parent'))}: {verdict}"
     return f"{line} ({reasons})" if reasons else line

@@ -83,3 +83,24 @@ def test_a_closed_window_rests_from_the_start() -> None:
     schedule.start()
     schedule.close()
     assert rests == [True]
+
+
+def test_what_is_next_is_told_in_seconds_since_the_epoch() -> None:
+    """`dreamctl status` counts down to the next cycle; a manual schedule has none."""
+    import time
+
+    section = ScheduleSection(cycle="every 15m")
+    schedule = Schedule(section, due=lambda _: None, rest=lambda _: None, idle_seconds=lambda: 0)
+    schedule.start()
+    try:
+        following = schedule.next()
+        assert following is not None and following["what"] == "cycle"
+        assert 0 < float(str(following["when"])) - time.time() <= 900
+    finally:
+        schedule.close()
+    assert (
+        Schedule(
+            ScheduleSection(cycle="manual"), due=lambda _: None, rest=lambda _: None, idle_seconds=lambda: 0
+        ).next()
+        is None
+    )
