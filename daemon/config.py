@@ -153,6 +153,7 @@ class JudgeSection(Section):
 
     policy: str = "gate"
     alpha: float = Field(default=0.05, gt=0, lt=1)
+    minimum_gain: float = Field(default=0.05, ge=0, lt=1, description="smallest fall of a failure rate that counts")
     probes: int = Field(default=240, ge=20, description="rotating target probes per behaviour, counter probes half")
     samples: int = Field(default=2, ge=1, description="answers per probe")
     second_look: int = Field(

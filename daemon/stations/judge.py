@@ -103,6 +103,7 @@ class Judge:
                 max_kl=settings.max_kl,
                 parity_tolerance=settings.parity_tolerance,
                 looks=2 if settings.second_look else 1,
+                minimum_gain=settings.minimum_gain,
             ),
         )
         parts = [part.split("/") for part in ruling.unresolved if "/" in part and part.split("/")[0] in view.behaviors]

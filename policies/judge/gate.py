@@ -9,6 +9,10 @@ of trained behaviours (any of them suffices, so they share it), or an e-value of
 then promoted with probability alpha at most over the daemon's whole life; a fixed e >= 20 at every verdict would
 not have that property.
 
+And better by enough: at least `minimum_gain`, or half of the failures where that is less. An update from shuffled
+labels is a change too, and moves failure rates by a few points either way (benchmarks/placebo_gate.py); paired probes
+with common random numbers are sharp enough to see that. What a placebo can do is no reason to promote.
+
 Non-inferior: see `policies.statistics.noninferiority`, which also says what power n probes with k answers each have.
 A measurement's values may be means of several answers, and for guards they should be: at delta .08 and 20 % failures,
 240 probes show an unchanged guard non-inferior with probability .71 at one answer each, .93 at two, .997 at four.
@@ -71,7 +75,7 @@ class Evidence:
 class GateSettings:
     """`alpha` is the lifetime error of promoting what is no better; `confidence` the one-sided one of non-inferiority.
 
-    `looks` is how often the same candidate may be judged while answers are added (see `Ruling.unresolved`): both
+    `minimum_gain` is how much the failure rate of a trained behaviour must fall. `looks` is how often the same candidate may be judged while answers are added (see `Ruling.unresolved`): both
     errors are divided by it.
     """
 
@@ -82,6 +86,7 @@ class GateSettings:
     confidence: float = 0.95
     e_threshold: float = 20.0
     looks: int = 1
+    minimum_gain: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,15 +151,17 @@ def _improvement(evidence: Evidence, alpha: float, level: Level, settings: GateS
     lines: list[Line] = []
     better = False
     for name, behavior in evidence.trained.items():
-        line, shown = _trained(name, behavior, share, wanted, level)
+        line, shown = _trained(name, behavior, share, wanted, level, settings.minimum_gain)
         lines.append(line)
         better = better or shown
     if not better:
-        lines.append(Line("improvement", "hold", "no trained behaviour is shown to be better than before"))
+        lines.append(Line("improvement", "hold", "no trained behaviour is shown to be better by enough"))
     return lines
 
 
-def _trained(name: str, behavior: BehaviorEvidence, alpha: float, wanted: float, level: Level) -> tuple[Line, bool]:
+def _trained(
+    name: str, behavior: BehaviorEvidence, alpha: float, wanted: float, level: Level, minimum_gain: float
+) -> tuple[Line, bool]:
     what = f"{name} failures"
     if behavior.target is None:
         return Line(f"{name}/target", "hold", f"{what} were not measured"), False
@@ -163,14 +170,20 @@ def _trained(name: str, behavior: BehaviorEvidence, alpha: float, wanted: float,
     except NotPaired as problem:
         return Line(f"{name}/target", "reject", f"{what}: {problem}"), False
     p = sign_flip(result.differences)
-    numbers = {**result.numbers, "p": p, "e_value": behavior.e_value}
+    gain = min(minimum_gain, result.before / 2)
+    numbers = {**result.numbers, "p": p, "e_value": behavior.e_value, "gain_wanted": gain}
     e = behavior.e_value if behavior.e_value is not None and not math.isnan(behavior.e_value) else 0.0
     if p < alpha:
-        sentence = f"{what} {result.rates} (p = {p:.2g} < {alpha:.3g})"
-        return Line(f"{name}/target", "promote", sentence, numbers), True
-    if e >= wanted and result.change.value > 0:
-        sentence = f"{what} {result.rates} (e-value {e:.3g} >= {wanted:.3g})"
-        return Line(f"{name}/target", "promote", sentence, numbers), True
+        shown = f"p = {p:.2g} < {alpha:.3g}"
+    elif e >= wanted and result.change.value > 0:
+        shown = f"e-value {e:.3g} >= {wanted:.3g}"
+    else:
+        shown = ""
+    if shown and result.change.value >= gain:
+        return Line(f"{name}/target", "promote", f"{what} {result.rates} ({shown})", numbers), True
+    if shown:
+        sentence = f"{what} {result.rates}: better ({shown}), but by less than the {gain:.1%} that count"
+        return Line(f"{name}/target", "promote", sentence, numbers), False
     if result.change.high < 0:
         sentence = f"{what} {result.rates}: worse than the parent ({result.limits})"
         return Line(f"{name}/target", "reject", sentence, numbers), False
