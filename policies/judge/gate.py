@@ -75,8 +75,8 @@ class Evidence:
 class GateSettings:
     """`alpha` is the lifetime error of promoting what is no better; `confidence` the one-sided one of non-inferiority.
 
-    `minimum_gain` is how much the failure rate of a trained behaviour must fall. `looks` is how often the same candidate may be judged while answers are added (see `Ruling.unresolved`): both
-    errors are divided by it.
+    `minimum_gain` is how much the failure rate of a trained behaviour must fall. `looks` is how often the same candidate
+    may be judged while answers are added (see `Ruling.unresolved`): both errors are divided by it.
     """
 
     alpha: float = 0.05

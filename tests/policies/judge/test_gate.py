@@ -131,11 +131,23 @@ def test_a_value_that_is_not_a_number_never_promotes(good, make):
 def test_evidence_may_add_up_over_cycles(good, pair):
     """A small gain that no single test shows is promoted on an e-value of 1/a_k, not on 20 when a_k is smaller."""
     small = _train(good, target=pair(0.6, 0.62, seed=3))
-    assert decide(small, SETTINGS).decision == "hold"
-    assert decide(_train(small, e_value=40.0), SETTINGS).decision == "promote"
-    assert decide(replace(_train(small, e_value=40.0), k=2), SETTINGS).decision == "hold"
-    assert decide(replace(_train(small, e_value=200.0), k=2), SETTINGS).decision == "promote"
-    assert decide(_train(small, e_value=math.nan), SETTINGS).decision == "hold"
+    settings = replace(SETTINGS, minimum_gain=0.0)
+    assert decide(small, settings).decision == "hold"
+    assert decide(_train(small, e_value=40.0), settings).decision == "promote"
+    assert decide(replace(_train(small, e_value=40.0), k=2), settings).decision == "hold"
+    assert decide(replace(_train(small, e_value=200.0), k=2), settings).decision == "promote"
+    assert decide(_train(small, e_value=math.nan), settings).decision == "hold"
+
+
+def test_a_gain_must_be_worth_having(good, pair):
+    """A sure gain of two points is held, since a placebo moves as much; where few fail, half of them is enough."""
+    little = _train(good, target=pair(0.6, 0.62, seed=3), e_value=1e9)
+    ruling = decide(little, SETTINGS)
+    assert ruling.decision == "hold"
+    assert any("by less than the 5.0% that count" in reason for reason in ruling.reasons)
+    assert decide(little, replace(SETTINGS, minimum_gain=0.01)).decision == "promote"
+    rare = _train(good, target=pair(0.96, 0.99, seed=3), e_value=1e9)
+    assert decide(rare, SETTINGS).decision == "promote"
 
 
 def test_later_verdicts_need_more(good, pair):
