@@ -75,7 +75,7 @@ class Evidence:
 class GateSettings:
     """`alpha` is the lifetime error of promoting what is no better; `confidence` the one-sided one of non-inferiority.
 
-    `minimum_gain` is how much the failure rate of a trained behaviour must fall. `looks` is how often the same candidate
+    `minimum_gain` is how far the failure rate of a trained behaviour must fall. `looks` is how often one candidate
     may be judged while answers are added (see `Ruling.unresolved`): both errors are divided by it.
     """
 
