@@ -40,7 +40,7 @@ def main() -> None:
         )
         seconds = time.time() - began
         report = dreamctl(state, "report")
-    promoted = [a["at"] for a in report["adapters"] if a["verdict"] == "promote"]
+    promoted = [a["judged_at"] for a in report["adapters"] if a["verdict"] == "promote"]
     result = {
         "wall_seconds": round(seconds, 1),
         "first_promotion_seconds": round(min(promoted) - began, 1) if promoted else None,

@@ -135,6 +135,7 @@ def adapters(store: Store) -> list[dict[str, Any]]:
             "reasons": list(verdicts[adapter.id].reasons) if adapter.id in verdicts else [],
             "cycle": adapter.cycle,
             "at": adapter.at,
+            "judged_at": verdicts[adapter.id].at if adapter.id in verdicts else None,
             "loss": adapter.loss,
         }
         for adapter in store.find(Adapter)
