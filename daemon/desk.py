@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from daemon.loop import Loop
 from daemon.schedule import Schedule
 from daemon.store.store import Store
 from policies.behaviors import Behavior
+from policies.learn.fresh import lineage
 from policies.records import Adapter, Alarm, Dream, Example, Measurement, Turn, Verdict
 from policies.statistics.wilson import wilson
 
@@ -66,6 +67,7 @@ class Desk:
         """One screenful: what is going on, and how well."""
         cycle = self._store.current_cycle()
         serving = self._store.serving()
+        line = lineage(serving, lambda id: self._store.get(Adapter, id))
         paused = sorted(self._loop.paused)
         verdicts = self._store.find(Verdict, descending=True, limit=1)
         return {
@@ -77,7 +79,7 @@ class Desk:
             "cycle": cycle and {"id": cycle.id, "stage": cycle.stage, "stages": list(cycle.stages), "why": cycle.why},
             "jobs": self._jobs(),
             "serving": {"adapter": serving, "since": self._store.fact("serving_since")},
-            "behaviors": {name: self._rates(name, serving) for name in self._behaviors},
+            "behaviors": {name: self._rates(name, serving, line) for name in self._behaviors},
             "last_verdict": {"adapter": verdicts[0].adapter, "decision": verdicts[0].decision,
                              "reasons": list(verdicts[0].reasons)} if verdicts else None,
             "alarms": [
@@ -112,9 +114,8 @@ class Desk:
             )
         return told
 
-    def _rates(self, behavior: str, serving: str | None) -> dict[str, Any]:
+    def _rates(self, behavior: str, serving: str | None, line: Sequence[str]) -> dict[str, Any]:
         """Failure rate of the serving adapter on rotating probes, beside the base's, and how it went there."""
-        line = self._lineage(serving)
         rows = self._store.find(
             Measurement,
             probe="behavior",
@@ -142,14 +143,6 @@ class Desk:
             "history": [1 - row.value for row in latest.values()],
             "source": "rotating probes",
         }
-
-    def _lineage(self, adapter: str | None) -> list[str]:
-        line: list[str] = []
-        while adapter is not None and adapter not in line:
-            line.append(adapter)
-            found = self._store.get(Adapter, adapter)
-            adapter = found.parent if found else None
-        return line
 
     def adapters(self) -> list[dict[str, Any]]:
         """Every adapter, oldest first."""

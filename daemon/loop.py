@@ -112,8 +112,10 @@ class Loop:
     async def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Work until Stop arrives or `until()` is true after an event."""
         while self.stopping is None and not until():
-            self._handle(await self.inbox.get())
-            self._dispatch()
+            event = await self.inbox.get()
+            self._handle(event)
+            if not isinstance(event, Progress):  # ten a second, and none of them frees a lane
+                self._dispatch()
 
     def _handle(self, event: Event) -> None:
         match event:

@@ -18,7 +18,6 @@ MODULES: Mapping[str, str] = {
     **{stage: f"daemon.stations.{stage}" for stage in STAGES},
     "traffic": "daemon.traffic.simulate",
     "chat": "daemon.traffic.chat",
-    "probe": "daemon.probes.runners",
 }
 _EXPERIMENT = re.compile(r"q\d+_\w+")
 

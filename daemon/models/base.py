@@ -14,6 +14,11 @@ Conversation = Sequence[ChatMessage]
 Checkpoint = Callable[[int, int], None]
 
 
+def folder(path: str | None) -> Path | None:
+    """An adapter's folder as a job's payload carries it; None is the base."""
+    return Path(path) if path else None
+
+
 def ignore(done: int, total: int) -> None:
     """The checkpoint of callers that have nobody to tell."""
 

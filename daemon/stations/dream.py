@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
-from daemon.models.base import Sampling
+from daemon.models.base import Sampling, folder
 from daemon.stations.base import Plan, View, folder_of
 from daemon.stations.choice import policy
 from graph.seeds import seed_material
@@ -20,6 +20,9 @@ from policies.statistics.wilson import wilson
 
 SHOWN = 3  # dreams shown to whoever watches
 RECENT = 400  # how many records back "recently" reaches
+
+
+Graded = tuple[Dream, float, int]  # a dream, the share of its answers that failed, their number
 
 
 class Dreaming:
@@ -34,13 +37,14 @@ class Dreaming:
         surfaced = [s.node for s in view.store.find(Surfacing, descending=True, limit=RECENT)][::-1]
         patterns = {name: behavior.graph_key for name, behavior in view.behaviors.items()}
         material = seed_material(view.memory, surfaced, patterns, rng, count=config.count * 2)
+        seen = _graded(view)
         # a dream request has words for a behaviour's scenarios, none for its counter-scenarios (docs/BEHAVIORS.md)
         seeds: list[Seed] = policy(self.name, config.policy).allocate(
-            config.count, _needs(view), material, cycle=view.cycle, rng=rng, counters=False
+            config.count, _needs(view, seen), material, cycle=view.cycle, rng=rng, counters=False
         )
         if config.adaptive:
             choice = next_temperature(
-                _history(view), view.store.fact("temperature", config.temperature), config.target_failure
+                _history(seen), view.store.fact("temperature", config.temperature), config.target_failure
             )
             temperature, why = choice.temperature, choice.reason
         else:
@@ -89,10 +93,9 @@ def _reasons(sifted: Sifted) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in Counter(r for _, r in sifted.dropped).most_common(3))
 
 
-def _needs(view: View) -> list[Need]:
+def _needs(view: View, seen: Sequence[Graded]) -> list[Need]:
     """Each behaviour with its recent failure rate, from signals, and what its bands' dreams did lately."""
     needs = []
-    seen = _graded(view)
     for name in view.behaviors:
         recent = view.store.find(Signal, behavior=name, descending=True, limit=RECENT)
         bands: dict[Band, list[float]] = {}
@@ -110,7 +113,7 @@ def _needs(view: View) -> list[Need]:
     return needs
 
 
-def _graded(view: View) -> list[tuple[Dream, float, int]]:
+def _graded(view: View) -> list[Graded]:
     """Recent dreams that were answered: (dream, share of its answers that failed, number of answers)."""
     passed: dict[str, list[bool]] = {}
     for outcome in view.store.find(Outcome, descending=True, limit=8 * RECENT):
@@ -124,10 +127,10 @@ def _graded(view: View) -> list[tuple[Dream, float, int]]:
     ]
 
 
-def _history(view: View) -> list[tuple[float, float, int]]:
+def _history(seen: Sequence[Graded]) -> list[tuple[float, float, int]]:
     """Per earlier cycle, oldest first: the temperature, how often its target dreams failed, how many there were."""
     cycles: dict[int, list[tuple[Dream, float]]] = {}
-    for dream, failure, _ in _graded(view):
+    for dream, failure, _ in seen:
         if dream.kind == "target":
             cycles.setdefault(dream.cycle, []).append((dream, failure))
     return [
@@ -159,7 +162,7 @@ def ask(pattern: str, memories: list[str], band: str) -> list[ChatMessage]:
 
 def write(payload: dict[str, Any], context: Context) -> Result:
     """Write one dream per seed."""
-    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    context.model.use(folder(payload["adapter_folder"]))
     seeds = payload["seeds"]
     texts = context.model.generate(
         [ask(seed["pattern"], seed["memories"], seed["band"]) for seed in seeds],

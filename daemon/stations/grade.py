@@ -6,13 +6,12 @@ are judged by the behaviour's judge, which is never the adapter that answers.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
-from daemon.models.base import Sampling
+from daemon.models.base import Sampling, folder
 from daemon.stations.base import NOTHING, Plan, View, folder_of
 from daemon.stations.choice import policy
 from policies.grade.logistic import Graded
@@ -93,7 +92,7 @@ def history(view: View) -> list[Graded]:
 
 def answer(payload: dict[str, Any], context: Context) -> Result:
     """Answer each dream k times with the serving adapter and judge the answers."""
-    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    context.model.use(folder(payload["adapter_folder"]))
     judges = {behavior: load_judge(name) for behavior, name in payload["judges"].items()}
     asked = [dream for dream in payload["dreams"] for _ in range(payload["answers"])]
     answers = context.model.generate(

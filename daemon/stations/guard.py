@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from daemon import behaviors as behavior_files
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
-from daemon.models.base import Sampling
+from daemon.models.base import Sampling, folder
 from daemon.probes import behavior as behavior_probe
 from daemon.stations.base import Plan, View, folder_of
 from policies.guard import watch
@@ -205,7 +204,7 @@ def _streams(
 
 def probe(payload: dict[str, Any], context: Context) -> Result:
     """Answer the chosen probes with the serving adapter; notes give 1.0 for each that failed, by behaviour."""
-    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    context.model.use(folder(payload["adapter_folder"]))
     files = {file.stem: file for file in context.spec.behaviors}
     sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
     failed = {}

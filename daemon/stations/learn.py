@@ -18,7 +18,7 @@ from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
 from daemon.models import adapters
-from daemon.models.base import Sampling, Trained, TrainingExample
+from daemon.models.base import Sampling, Trained, TrainingExample, folder
 from daemon.probes import parity
 from daemon.stations.base import Plan, View, folder_of
 from daemon.stations.choice import policy
@@ -230,7 +230,7 @@ def _item(source: str, origin: str, behavior: str, prompt: list[ChatMessage], re
 
 def distil(payload: dict[str, Any], context: Context) -> Result:
     """Answer failed scenarios with guidance in context; keep the first answer that passes, without the guidance."""
-    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    context.model.use(folder(payload["adapter_folder"]))
     judges = {behavior: load_judge(name) for behavior, name in payload["judges"].items()}
     items = payload["items"]
     asked = [item for item in items for _ in range(payload["answers"])]
@@ -300,7 +300,7 @@ def update(payload: dict[str, Any], context: Context) -> Result:
                 for example in payload["examples"]
             ],
             recipe,
-            parent=Path(payload["parent_folder"]) if payload["parent_folder"] else None,
+            parent=folder(payload["parent_folder"]),
             into=into,
             card={key: payload[key] for key in ("adapter", "parent", "batch", "cycle")},
             checkpoint=lambda done, total: context.checkpoint(done, total, "training"),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from daemon.events import Result
 from daemon.executors.base import Context
-from daemon.models.base import Sampling
+from daemon.models.base import Sampling, folder
 from policies.records import ChatMessage
 
 
 def answer(payload: dict[str, Any], context: Context) -> Result:
     """Answer `messages` ([{role, content}]) with the serving adapter."""
-    context.model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    context.model.use(folder(payload["adapter_folder"]))
     talk = [ChatMessage(role=m["role"], content=m["content"]) for m in payload["messages"]]
     sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
     return Result(notes={"answer": context.model.generate([talk], sampling)[0]})

@@ -17,6 +17,7 @@ from typing import Any
 from daemon.events import Result
 from daemon.executors.base import Context
 from daemon.models.base import Sampling
+from daemon.models.base import folder as adapter_folder
 from policies.records import ChatMessage
 
 LONGEST = 4  # exchanges in a conversation, at most
@@ -29,7 +30,7 @@ def run(payload: dict[str, Any], context: Context) -> Result:
     model = context.model
     folder = Path(payload["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    model.use(Path(payload["adapter_folder"]) if payload["adapter_folder"] else None)
+    model.use(adapter_folder(payload["adapter_folder"]))
     users = [
         SimulatedUser(seed=payload["seed"] * 100_003 + i, mix=payload["mix"]) for i in range(payload["conversations"])
     ]

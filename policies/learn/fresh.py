@@ -8,7 +8,7 @@ left alone, since what keeps failing at the gate may be what makes it fail.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from policies.records import Adapter, Batch, Example
@@ -23,17 +23,17 @@ class Sorted:
     given_up: tuple[Example, ...]
 
 
-def lineage(serving: str | None, adapters: Mapping[str, Adapter]) -> list[str]:
+def lineage(serving: str | None, find: Callable[[str], Adapter | None]) -> list[str]:
     """The serving adapter and its ancestors, newest first; empty for the base.
 
-    >>> lineage(None, {})
+    >>> lineage(None, {}.get)
     []
     """
     line: list[str] = []
     at = serving
-    while at is not None and at in adapters and at not in line:
+    while at is not None and at not in line and (adapter := find(at)) is not None:
         line.append(at)
-        at = adapters[at].parent
+        at = adapter.parent
     return line
 
 
@@ -46,7 +46,7 @@ def sort(
     chances: int = 3,
 ) -> Sorted:
     """Sort examples by the batches they were in; the order of `examples` is kept."""
-    ancestors = set(lineage(serving, {adapter.id: adapter for adapter in adapters}))
+    ancestors = set(lineage(serving, {adapter.id: adapter for adapter in adapters}.get))
     made = {adapter.batch: adapter.id for adapter in adapters}
     learned: set[str] = set()
     tried: Counter[str] = Counter()

@@ -61,7 +61,7 @@ def test_a_training_that_failed_is_no_try() -> None:
 def test_a_lineage_that_bites_its_tail_ends() -> None:
     """A corrupted parent chain gives a finite lineage."""
     loop = {"a": adapter("a", "1", "b"), "b": adapter("b", "2", "a")}
-    assert lineage("a", loop) == ["a", "b"]
+    assert lineage("a", loop.get) == ["a", "b"]
 
 
 @given(st.lists(st.sets(st.sampled_from("pqrst")), max_size=6), st.integers(0, 5))
