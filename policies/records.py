@@ -16,6 +16,8 @@ Band = Literal["obvious", "medium", "subtle"]
 Kind = Literal["target", "counter"]
 Origin = Literal["turn", "dream", "general", "counter"]
 Decision = Literal["promote", "hold", "reject"]
+Size = Literal["quick", "full", "live"]
+AdviceState = Literal["accepted", "rejected", "undone"]
 BANDS: tuple[Band, ...] = ("obvious", "medium", "subtle")
 
 
@@ -282,29 +284,51 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """An answer to one of the seven questions."""
+    """An answer to one of the seven questions about one behaviour, with what makes it believable.
+
+    `size` says how much was measured: "quick" and "full" were asked for, "live" accumulates beside the loop. `estimate`
+    and its 95 % limits are in `evidence["unit"]`; `n` counts independent units. `evidence` also holds the null it was
+    compared with, the controls, seeds, the verdict's rule, the figures and what falls short: see
+    `daemon.experiments.base`.
+    """
 
     id: str
     question: str
+    behavior: str
     adapter: str | None
+    size: Size
     verdict: str
+    sentence: str
     estimate: float | None
     low: float | None
     high: float | None
     n: int
+    seconds: float
     evidence: dict[str, Any] = field(default_factory=dict)
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What a finding means for the configuration."""
+    """What a finding means for the configuration: `key` (dotted) should be `value` (as JSON), because of `evidence`."""
 
     id: str
     finding: str
     key: str
     value: str
     evidence: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdviceStep:
+    """What became of an advice. `before` is the key's value (as JSON) that undoing it puts back."""
+
+    id: str
+    advice: str
+    step: AdviceState
+    by: str
+    before: str
     at: float
 
 

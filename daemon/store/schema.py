@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 from daemon.store.columns import Chars, Json, Real
 from policies import records
 
-REVISION = "0001"  # the newest revision in migrations/versions
+REVISION = "0002"  # the newest revision in migrations/versions
 
 metadata = MetaData(
     naming_convention={
@@ -223,12 +223,16 @@ alarms = _record(
 findings = _record(
     "findings",
     _text("question"),
+    _text("behavior"),
     _text("adapter", null=True),
+    _text("size"),
     _text("verdict"),
+    _text("sentence"),
     _real("estimate", null=True),
     _real("low", null=True),
     _real("high", null=True),
     _int("n"),
+    _real("seconds"),
     _json("evidence"),
     _real("at"),
     index=("question+at", "adapter", "at"),
@@ -241,6 +245,15 @@ advice = _record(
     _text("evidence"),
     _real("at"),
     index=("finding", "at"),
+)
+advice_steps = _record(
+    "advice_steps",
+    _text("advice"),
+    _text("step"),
+    _text("by"),
+    _text("before"),
+    _real("at"),
+    index=("advice", "at"),
 )
 quarantines = _record("quarantines", _text("source"), _text("reason"), _real("at"), index=("source", "at"))
 
@@ -262,6 +275,7 @@ TABLES: dict[type[Any], Table] = {
     records.Alarm: alarms,
     records.Finding: findings,
     records.Advice: advice,
+    records.AdviceStep: advice_steps,
     records.Quarantine: quarantines,
 }
 
