@@ -27,6 +27,12 @@ class ModelMissing(DreamloopError):
     exit_code = 3
 
 
+class Unobservable(DreamloopError):
+    """The model or its backend does not have what was to be looked at."""
+
+    exit_code = 3
+
+
 class AdapterError(DreamloopError):
     """An adapter cannot be saved, found or loaded."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from policies.records import ChatMessage, Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Conversation = Sequence[ChatMessage]
 # Called between micro-batches with (done, total): may raise Cancelled, may block while paused.
@@ -108,3 +113,100 @@ class Diverges(Protocol):
 
 class Model(Generator, Learner, Diverges, Protocol):
     """A model with every capability the loop itself needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A teacher-forced text: a prompt, the answer given to it, and where the direction stands.
+
+    `span` is in characters [start, stop) of the last user message. The *decision tokens* of a passage are the places
+    that predict the answer and its end of turn, those that carry the loss in training: from the last token of the
+    prompt to the last of the answer. An empty answer leaves one, the last token of the prompt.
+    """
+
+    prompt: tuple[ChatMessage, ...]
+    answer: str = ""
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a model is made of. Blocks are counted from 1: layer L means the output of the L-th block.
+
+    That is transformers' `hidden_states[L]`, but for the last one, which is normed there and not here. `attention` and
+    `gdn` are the numbers of the blocks of each kind. `heads` and `kv_heads` are those of a full-attention block (each
+    `heads / kv_heads` query heads share keys and values), `gdn_heads` those of a GDN block's state, `hidden` the width.
+    """
+
+    layers: int
+    attention: tuple[int, ...]
+    gdn: tuple[int, ...]
+    heads: int
+    kv_heads: int
+    gdn_heads: int
+    hidden: int
+
+    def at_depth(self, fraction: float) -> int:
+        """The block at a fraction of the depth.
+
+        >>> sizes = {"heads": 1, "kv_heads": 1, "gdn_heads": 0, "hidden": 8}
+        >>> model = Layout(layers=64, attention=tuple(range(1, 65)), gdn=(), **sizes)
+        >>> [model.at_depth(f) for f in (0.25, 0.375, 0.5, 0.625, 0.75)]
+        [16, 24, 32, 40, 48]
+        """
+        return max(1, round(fraction * self.layers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """Where a passage's decision tokens looked, and what stands where.
+
+    `weights` is (full-attention blocks, heads, decision tokens, tokens), each row a distribution over the passage's
+    tokens. `span` are the tokens [start, stop) of the passage's span, None when it has none; `prompt` is how many of
+    the tokens are the prompt's.
+    """
+
+    weights: NDArray[np.float32]
+    span: tuple[int, int] | None
+    prompt: int
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Looks inside, with the adapter in use: teacher-forced, float32 arrays out, blocks counted from 1 (see Layout)."""
+
+    def layout(self) -> Layout:
+        """How many blocks there are, of which kind, and their sizes."""
+        ...
+
+    def attention(self, passages: Sequence[Passage], checkpoint: Checkpoint = ignore) -> list[Attention]:
+        """Per passage the attention maps. Raises Unobservable for a model without full-attention blocks."""
+        ...
+
+    def hidden(
+        self, passages: Sequence[Passage], layers: Sequence[int], checkpoint: Checkpoint = ignore
+    ) -> NDArray[np.float32]:
+        """(passages, layers, hidden): what these blocks put out, averaged over the answer's tokens.
+
+        For an empty answer it is read at the last token of the last user message.
+        """
+        ...
+
+    def recurrent(self, prompts: Sequence[Conversation], checkpoint: Checkpoint = ignore) -> NDArray[np.float32]:
+        """(prompts, GDN blocks, heads, d_key, d_value): the state after the last token of the last user message.
+
+        Raises Unobservable for a model without GDN blocks, saying which models have them.
+        """
+        ...
+
+    def mixer_outputs(self, passages: Sequence[Passage], checkpoint: Checkpoint = ignore) -> NDArray[np.float32]:
+        """(passages, layers, hidden): what attention or GDN adds to the stream, averaged over the decision tokens."""
+        ...
+
+    def steered(self, vectors: Mapping[int, NDArray[np.float32]], strength: float) -> AbstractContextManager[None]:
+        """While entered, `strength` times a vector (hidden,) is added to what its block puts out, at every token.
+
+        Prompt and answer alike, for `generate` and `logprobs` as for this protocol. However the body ends, the model is
+        afterwards as it was; nested ones add up. Raises ValueError for a block or a width that the model does not have.
+        """
+        ...
