@@ -63,3 +63,7 @@ class Cancelled(DreamloopError):
 
 class WorkerDied(DreamloopError):
     """The worker process ended while it had a job."""
+
+
+class CannotAnswer(DreamloopError):
+    """A question cannot be answered with this model or this material."""

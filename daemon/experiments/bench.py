@@ -1,0 +1,200 @@
+"""The bench an experiment works on: the model, the behaviour, material, cells that are kept, adapters of its own."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from daemon import behaviors as behavior_files
+from daemon.events import Result
+from daemon.executors.base import Context, Runner
+from daemon.experiments.base import Experiment, Options, require
+from daemon.experiments.cells import Cells
+from daemon.judges.base import Judge
+from daemon.judges.base import load as load_judge
+from daemon.models.base import Checkpoint, Model, Sampling, TrainingExample, folder
+from daemon.probes import general
+from policies.answers.base import Answer
+from policies.behaviors import Behavior
+from policies.records import Finding, Recipe, Size, content_id
+
+VERSION = "0.1.0"
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """What an experiment may use. The adapters it trains are its own: the serving one is never touched.
+
+    `behavior` is the one asked about, `behaviors` are all of them, `trained` the names of those under training;
+    `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
+    `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data).
+    """
+
+    model: Model
+    behavior: Behavior
+    behaviors: Mapping[str, Behavior]
+    trained: tuple[str, ...]
+    tasks: tuple[general.Task, ...]
+    serving: str | None
+    serving_folder: Path | None
+    recipe: Recipe
+    sampling: Sampling
+    records: Mapping[str, Any]
+    scratch: Path
+    now: float
+    code: str
+    cells: Cells
+    checkpoint: Callable[[int, int, str], None] = lambda done, total, note: None
+    began: float = field(default_factory=time.monotonic)
+    _done: int = 0
+    _total: int = 1
+    _reached: int = 0
+
+    # --- progress: in cells, and parts of a cell in hundredths
+
+    def expect(self, cells: int) -> None:
+        """How many cells there will be: progress is told against it."""
+        self._total = max(1, cells)
+
+    def tick(self, note: str = "") -> Checkpoint:
+        """The checkpoint for a model's call inside a cell; raises Cancelled, waits while the loop is paused."""
+
+        def checkpoint(done: int, total: int) -> None:
+            here = 100 * self._done + min(99, 100 * done // max(1, total))
+            self._reached = max(self._reached, min(here, 100 * self._total))
+            self.checkpoint(self._reached, 100 * self._total, note)
+
+        return checkpoint
+
+    def cell(self, name: str, key: object, compute: Callable[[], Any]) -> Any:
+        """The JSON value of one cell: kept on disk, so that an interrupted run goes on where it stopped.
+
+        `key` is everything that the value depends on beside the base model, the behaviour, the recipe, the sampling and
+        the experiment's code, which are known here.
+        """
+        self.tick(name)(0, 1)
+        found = self.cells.get(name, key, compute)
+        self._done += 1
+        self.tick(name)(0, 1)
+        return found
+
+    # --- training and judging
+
+    def adapter(self, examples: Sequence[TrainingExample], recipe: Recipe, *, parent: Path | None = None) -> Path:
+        """The folder of an adapter trained on `examples`, from `parent` or the base; found again after an interruption.
+
+        Raises ValueError without examples: that would be the parent itself.
+        """
+        if not examples:
+            raise ValueError("an adapter of no examples is its parent")
+        texts = [[[[m.role, m.content] for m in e.prompt], e.target] for e in examples]
+        name = content_id("shadow", self.model.fingerprint(), str(parent), texts, plain(recipe))
+        into = self.scratch / name
+        if not (into / "card.json").exists():
+            card: dict[str, object] = {"adapter": name, "parent": None, "batch": "an experiment's", "cycle": 0}
+            self.model.train(
+                examples, recipe, parent=parent, into=into, card=card, checkpoint=self.tick("training an adapter")
+            )
+        return into
+
+    def judge(self, behavior: str | None = None) -> Judge:
+        """The judge of a behaviour (by default the one asked about)."""
+        return load_judge(self.behaviors[behavior].judge if behavior else self.behavior.judge)
+
+    # --- the end
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this run began; cells that were kept cost nothing again (`cells.reused` counts them)."""
+        return time.monotonic() - self.began
+
+    def finding(self, question: str, size: Size, answer: Answer) -> Finding:
+        """An answer as a record, with all that a finding has to store."""
+        evidence = answer.evidence() | {
+            "model": self.model.fingerprint(),
+            "code": self.code,
+            "cells": {"computed": self.cells.computed, "reused": self.cells.reused},
+        }
+        return Finding(
+            id=content_id("finding", question, self.behavior.name, size, self.serving, self.now),
+            question=question,
+            behavior=self.behavior.name,
+            adapter=self.serving,
+            size=size,
+            verdict=answer.verdict,
+            sentence=answer.sentence,
+            estimate=answer.estimate,
+            low=answer.low,
+            high=answer.high,
+            n=answer.n,
+            seconds=round(self.seconds, 1),
+            evidence=evidence,
+            at=self.now,
+        )
+
+
+def build(payload: Mapping[str, Any], context: Context, code: str) -> Bench:
+    """The bench of a job; `daemon.asking` makes its payload."""
+    files = {file.stem: file for file in context.spec.behaviors}
+    behaviors = {name: behavior_files.read(files[name]) for name in payload["behaviors"]}
+    behavior = behaviors[payload["behavior"]]
+    root = Path(payload["root"])
+    recipe = Recipe(**{**payload["recipe"], "targets": tuple(payload["recipe"]["targets"])})
+    sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
+    material = [behavior.guidance, behavior.judge, repr(behavior.probes), repr(behavior.pairs)]
+    scope = (context.model.fingerprint(), code, material, plain(recipe), sampling.temperature, sampling.max_tokens)
+    return Bench(
+        model=context.model,
+        behavior=behavior,
+        behaviors=behaviors,
+        trained=tuple(payload["trained"]),
+        tasks=tuple(general.load(context.spec.general, "rotating")) if context.spec.general else (),
+        serving=payload["serving"],
+        serving_folder=folder(payload["serving_folder"]),
+        recipe=recipe,
+        sampling=sampling,
+        records=payload["records"],
+        scratch=root / "adapters",
+        now=payload["now"],
+        code=code,
+        cells=Cells(root / "cells", *scope),
+        checkpoint=context.checkpoint,
+    )
+
+
+def experiment(module: str) -> Runner:
+    """The runner of an experiment's job: measures, answers, advises. The model goes back to the base.
+
+    The adapters it trained are dropped once it has answered; a run that was interrupted finds them again.
+    """
+
+    def run(payload: dict[str, Any], context: Context) -> Result:
+        found = cast(Experiment, importlib.import_module(module))
+        require(context.model, found.NEEDS, found.QUESTION)
+        bench = build(payload, context, code_of(module))
+        try:
+            finding = found.run(
+                bench, Options(size=payload["size"], behavior=bench.behavior.name, seed=payload["seed"])
+            )
+        finally:
+            context.model.use(None)
+        shutil.rmtree(bench.scratch, ignore_errors=True)
+        return Result(records=(finding, *found.advise(finding)), notes={"finding": finding.id})
+
+    return run
+
+
+def code_of(module: str) -> str:
+    """Version and a hash of an experiment's source: a cell that other code computed is not taken for its own."""
+    source = Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")
+    return f"{VERSION}+{content_id('code', source)[:8]}"
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a job's payload carries it."""
+    return {name: getattr(recipe, name) for name in Recipe.__slots__}
