@@ -32,7 +32,8 @@ class Bench:
 
     `behavior` is the one asked about, `behaviors` are all of them, `trained` the names of those under training;
     `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
-    `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data).
+    `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data), `vectors`
+    the folder where steering vectors are kept, one file a behaviour.
     """
 
     model: Model
@@ -46,6 +47,7 @@ class Bench:
     sampling: Sampling
     records: Mapping[str, Any]
     scratch: Path
+    vectors: Path
     now: float
     code: str
     cells: Cells
@@ -160,6 +162,7 @@ def build(payload: Mapping[str, Any], context: Context, code: str) -> Bench:
         sampling=sampling,
         records=payload["records"],
         scratch=root / "adapters",
+        vectors=Path(payload["vectors"]),
         now=payload["now"],
         code=code,
         cells=Cells(root / "cells", *scope),

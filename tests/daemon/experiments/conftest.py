@@ -48,6 +48,7 @@ def make_bench(nano: Any, tmp_path: Path) -> Callable[..., Bench]:
             "sampling": Sampling(temperature=1.0, max_tokens=48, seed=0),
             "records": records or {},
             "scratch": tmp_path / "adapters",
+            "vectors": tmp_path / "steering",
             "now": 1_000_000.0,
             "code": "test",
             "cells": Cells(tmp_path / "cells", mine.fingerprint(), plain(recipe)),
