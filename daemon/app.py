@@ -21,12 +21,12 @@ from daemon.events import CycleDue, Stop
 from daemon.executors.base import WorkerSpec
 from daemon.executors.process import ProcessExecutor
 from daemon.intake.watcher import LogWatcher
-from daemon.judges.base import load as load_judge
+from daemon.judges.agreement import admit
 from daemon.lock import StateLock
 from daemon.loop import Loop
 from daemon.metrics import Metrics, stop_serving
 from daemon.models import adapters
-from daemon.models.loading import check, resolve
+from daemon.models.loading import check, fingerprint, resolve
 from daemon.remembering import Remembering
 from daemon.schedule import Schedule
 from daemon.stations.base import View
@@ -80,9 +80,10 @@ class App:
             policy(station, getattr(config, station).policy)
         remembering = Remembering(config)
         for behavior in behaviors.values():
-            load_judge(behavior.judge)
+            file = folder / f"{behavior.name}.toml"
+            admit(behavior, file, floor=config.judge.agreement_floor, base=lambda: fingerprint(model))
             if not behavior.select(split="rotating", kind="target"):
-                raise BehaviorError(f"{folder / behavior.name}.toml: no rotating target probes; the gate needs some")
+                raise BehaviorError(f"{file}: no rotating target probes; the gate needs some")
             if len(remembering.memory) and behavior.graph_key not in remembering.memory:
                 log.warning("a behaviour's pattern node is not in the memory graph", behavior=behavior.name,
                             graph_key=behavior.graph_key)  # fmt: skip

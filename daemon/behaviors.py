@@ -90,6 +90,8 @@ class BehaviorFile(BaseModel):
     guidance: str = Field(min_length=1)
     dream_pattern: str
     judge: str
+    rubric: str = ""
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     delta: float = Field(default=0.08, gt=0, lt=1)
     eligible: Eligible = Eligible()
     signals: Signals = Signals()
@@ -137,6 +139,8 @@ def read(file: Path) -> Behavior:
         guidance=found.guidance,
         dream_pattern=found.dream_pattern,
         judge=found.judge,
+        rubric=found.rubric,
+        threshold=found.threshold,
         delta=found.delta,
         eligible_any=_compiled(found.eligible.any),
         eligible_none=_compiled(found.eligible.none),

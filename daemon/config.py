@@ -162,6 +162,9 @@ class JudgeSection(Section):
     general_probes: str = "bundled"
     general_delta: float = Field(default=0.05, gt=0, lt=1)
     canaries: int = Field(default=100, ge=0)
+    agreement_floor: float = Field(
+        default=0.6, ge=-1, le=1, description="kappa with hand labels that a judge which asks a model must reach"
+    )
     max_kl: float = Field(default=1.0, gt=0, description="nats per token, base to candidate, on neutral text")
     parity_tolerance: float = Field(default=0.02, gt=0, description="nats per token, as trained against as served")
 

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
+from daemon.judges.base import Judge, judge_all
 from daemon.models.base import Checkpoint, Generator, Sampling, ignore
 from policies.behaviors import Probe
-from policies.records import ChatMessage, Judgement, Measurement, content_id
+from policies.records import ChatMessage, Measurement, content_id
 from policies.statistics.bootstrap import mean_interval
 from policies.statistics.interval import Interval
 from policies.statistics.wilson import wilson
 
 
-class Judges(Protocol):
-    """What is needed of a judge here."""
-
-    def judge(self, behavior: str, prompt: str, answer: str) -> Judgement:
-        """`passed` is None when the judge cannot read the scenario."""
-        ...
-
-
 def measure(
     model: Generator,
     probes: Sequence[Probe],
-    judge: Judges,
+    judge: Judge,
     behavior: str,
     *,
     samples: int,
@@ -41,7 +33,14 @@ def measure(
     asked = [probe for probe in probes for _ in range(samples)]
     prompts = [(ChatMessage(role="user", content=probe.prompt),) for probe in asked]
     answers = model.generate(prompts, sampling, checkpoint)
-    judged = [judge.judge(behavior, p.prompt, text).passed for p, text in zip(asked, answers, strict=True)]
+    # judging asks to go on, too, at the count where answering ended
+    judgements = judge_all(
+        judge,
+        behavior,
+        [(probe.prompt, text) for probe, text in zip(asked, answers, strict=True)],
+        lambda *_: checkpoint(len(asked), len(asked)),
+    )
+    judged = [judgement.passed for judgement in judgements]
     values = []
     for place in range(0, len(judged), samples):
         read = [passed for passed in judged[place : place + samples] if passed is not None]
@@ -59,7 +58,7 @@ def interval(values: Sequence[float], samples: int) -> Interval:
 def measurement(
     model: Generator,
     probes: Sequence[Probe],
-    judge: Judges,
+    judge: Judge,
     behavior: str,
     *,
     samples: int,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
-from daemon.judges.base import load as load_judge
+from daemon.judges.base import judge_mixed, load_each
 from daemon.models.base import Sampling, folder
 from daemon.stations.base import NOTHING, Plan, View, folder_of
 from daemon.stations.choice import policy
@@ -93,18 +93,21 @@ def history(view: View) -> list[Graded]:
 def answer(payload: dict[str, Any], context: Context) -> Result:
     """Answer each dream k times with the serving adapter and judge the answers."""
     context.model.use(folder(payload["adapter_folder"]))
-    judges = {behavior: load_judge(name) for behavior, name in payload["judges"].items()}
+    judges = load_each(payload["judges"], context.model, context.spec.behaviors)
     asked = [dream for dream in payload["dreams"] for _ in range(payload["answers"])]
     answers = context.model.generate(
         [[ChatMessage(role="user", content=dream["text"])] for dream in asked],
         Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
         lambda done, total: context.checkpoint(done, total, "answering dreams"),
     )
+    judgements = judge_mixed(
+        judges,
+        [(dream["behavior"], dream["text"], text) for dream, text in zip(asked, answers, strict=True)],
+        lambda done, total: context.checkpoint(done, total, "judging the answers"),
+    )
     outcomes = []
-    for number, (dream, text) in enumerate(zip(asked, answers, strict=True)):
+    for number, (dream, text, judgement) in enumerate(zip(asked, answers, judgements, strict=True)):
         attempt = number % payload["answers"]
-        judge = judges[dream["behavior"]]
-        judgement = judge.judge(dream["behavior"], dream["text"], text)
         outcomes.append(
             Outcome(
                 id=content_id("outcome", dream["id"], payload["adapter"], payload["seed"], attempt),
@@ -114,7 +117,7 @@ def answer(payload: dict[str, Any], context: Context) -> Result:
                 answer=text,
                 passed=judgement.passed,
                 reason=judgement.reason,
-                judge=judge.name,
+                judge=judges[dream["behavior"]].name,
                 at=payload["now"],
             )
         )

@@ -214,7 +214,7 @@ def probe(payload: dict[str, Any], context: Context) -> Result:
         values = behavior_probe.measure(
             context.model,
             [p for p in behavior.probes if p.id in wanted],
-            load_judge(behavior.judge),
+            load_judge(behavior.judge, model=context.model, behaviors={name: behavior}),
             name,
             samples=1,
             sampling=sampling,

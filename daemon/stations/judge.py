@@ -261,6 +261,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
     """Every probe on every adapter named, in one go; progress counts answers."""
     files = {file.stem: file for file in context.spec.behaviors}
     behaviors = [behavior_files.read(files[name]) for name in payload["behaviors"]]
+    judges = {b.name: load_judge(b.judge, model=context.model, behaviors={b.name: b}) for b in behaviors}
     again = payload["look"] > 1
     rows = general.load(context.spec.general, payload["split"]) if context.spec.general and not again else []
     parts: list[tuple[Kind, str, int | None]] = [
@@ -291,7 +292,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
             record = behavior_probe.measurement(
                 context.model,
                 probes,
-                load_judge(behavior.judge),
+                judges[behavior.name],
                 behavior.name,
                 samples=samples,
                 sampling=sampling,

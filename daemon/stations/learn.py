@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
-from daemon.judges.base import load as load_judge
+from daemon.judges.base import judge_mixed, load_each
 from daemon.models import adapters
 from daemon.models.base import Sampling, Trained, TrainingExample, folder
 from daemon.probes import parity
@@ -231,7 +231,7 @@ def _item(source: str, origin: str, behavior: str, prompt: list[ChatMessage], re
 def distil(payload: dict[str, Any], context: Context) -> Result:
     """Answer failed scenarios with guidance in context; keep the first answer that passes, without the guidance."""
     context.model.use(folder(payload["adapter_folder"]))
-    judges = {behavior: load_judge(name) for behavior, name in payload["judges"].items()}
+    judges = load_each(payload["judges"], context.model, context.spec.behaviors)
     items = payload["items"]
     asked = [item for item in items for _ in range(payload["answers"])]
     answers = context.model.generate(
@@ -245,13 +245,17 @@ def distil(payload: dict[str, Any], context: Context) -> Result:
         Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
         lambda done, total: context.checkpoint(done, total, "answering with guidance"),
     )
+    judgements = judge_mixed(
+        judges,
+        [(item["behavior"], item["prompt"][-1][1], text) for item, text in zip(asked, answers, strict=True)],
+        lambda done, total: context.checkpoint(done, total, "judging guided answers"),
+    )
     examples: dict[tuple[str, str], Example] = {}
     read = set()
-    for item, text in zip(asked, answers, strict=True):
+    for item, text, judgement in zip(asked, answers, judgements, strict=True):
         key = (item["source"], item["behavior"])
         if key in examples:
             continue
-        judgement = judges[item["behavior"]].judge(item["behavior"], item["prompt"][-1][1], text)
         if judgement.passed is not None:
             read.add(key)
         if judgement.passed:

@@ -34,7 +34,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behavior:
-    """A disposition under training or under guard."""
+    """A disposition under training or under guard.
+
+    `rubric` says what a good answer does, for a judge that asks a model; `threshold` is in nats per token, for the
+    judge that compares likelihoods, and None where answers on file set it.
+    """
 
     name: str
     title: str
@@ -47,6 +51,8 @@ class Behavior:
     eligible_none: tuple[re.Pattern[str], ...]
     failure: tuple[re.Pattern[str], ...]
     success: tuple[re.Pattern[str], ...]
+    rubric: str = ""
+    threshold: float | None = None
     probes: tuple[Probe, ...] = field(repr=False)
     pairs: tuple[Pair, ...] = field(repr=False)
 
