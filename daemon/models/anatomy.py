@@ -6,7 +6,8 @@ dense models with the usual projection names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,11 @@ def targets(net: nn.Module, anatomy: Anatomy, wished: Sequence[str]) -> list[str
     return list(chosen)
 
 
+def with_gdn() -> list[str]:
+    """The known architectures that have GDN layers."""
+    return [name for name, anatomy in KNOWN.items() if anatomy.gdn]
+
+
 def kinds(net: nn.Module) -> list[str]:
     """Per decoder layer "linear_attention" (GDN) or "full_attention"."""
     config: Any = net.config
@@ -91,6 +97,36 @@ def kinds(net: nn.Module) -> list[str]:
 def layers(net: nn.Module) -> nn.ModuleList:
     """The decoder layers. Hook the last one for the last hidden state: `hidden_states[-1]` is after the final norm."""
     return backbone(net).layers  # type: ignore[return-value]
+
+
+def mixers(net: nn.Module) -> list[nn.Module]:
+    """Per decoder layer what mixes its tokens: GDN returns (batch, tokens, hidden), attention that and its weights."""
+    names = {"linear_attention": "linear_attn"}
+    return [
+        layer.get_submodule(names.get(kind, "self_attn")) for layer, kind in zip(layers(net), kinds(net), strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def eager_attention(net: nn.Module) -> Iterator[None]:
+    """Compute attention step by step for a while: fused kernels return no weights. The numbers agree to rounding."""
+    config: Any = net.config
+    before = config._attn_implementation
+    config._attn_implementation = "eager"  # masks and layers look it up at each forward
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def place(parameter: str) -> tuple[int, str]:
+    """The block, counted from 1, and the projection that a saved LoRA parameter belongs to.
+
+    >>> place("base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight")
+    (4, 'q_proj')
+    """
+    parts = parameter.split(".")
+    return int(parts[parts.index("layers") + 1]) + 1, parts[-3]
 
 
 def backbone(net: nn.Module) -> nn.Module:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -17,10 +17,25 @@ from torch import nn
 
 from daemon.errors import AdapterError, ConfigError, ModelMissing
 from daemon.models import adapters, anatomy, hf_batches, hf_sampling, hf_scoring, hf_training, loading
-from daemon.models.base import Checkpoint, Conversation, Sampling, Trained, TrainingExample, ignore
+from daemon.models.base import (
+    Attention,
+    Checkpoint,
+    Conversation,
+    Layout,
+    Passage,
+    Sampling,
+    Trained,
+    TrainingExample,
+    ignore,
+)
 from daemon.models.hf_chat import Chat
+from daemon.models.hf_observing import Observing
 from daemon.models.hf_slots import Slots
 from policies.records import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,6 +54,7 @@ class HFModel:
         self._anatomy = anatomy.of(net)
         self._folder = folder
         self._slots = Slots(net, room=room)
+        self._observing = Observing(net, chat, batch=generate_batch, tokens=batch_tokens)
         self._batch, self._tokens = generate_batch, batch_tokens
         self._device = next(net.parameters()).device
         self._using: Path | None = None
@@ -158,6 +174,34 @@ class HFModel:
                 found[places[i]] = hf_scoring.kl(self._net, before, after)
             done += len(batch)
         return found
+
+    def layout(self) -> Layout:
+        """How many blocks there are, of which kind, and their sizes."""
+        return self._observing.layout
+
+    def attention(self, passages: Sequence[Passage], checkpoint: Checkpoint = ignore) -> list[Attention]:
+        """Per passage where its decision tokens looked. Raises Unobservable for a model without full attention."""
+        return self._observing.attention(passages, checkpoint)
+
+    def hidden(
+        self, passages: Sequence[Passage], layers: Sequence[int], checkpoint: Checkpoint = ignore
+    ) -> NDArray[np.float32]:
+        """(passages, layers, hidden): what these blocks, counted from 1, put out over the answer."""
+        return self._observing.hidden(passages, layers, checkpoint)
+
+    def recurrent(self, prompts: Sequence[Conversation], checkpoint: Checkpoint = ignore) -> NDArray[np.float32]:
+        """(prompts, GDN blocks, heads, d_key, d_value) after the user's text. Raises Unobservable without GDN."""
+        return self._observing.recurrent(prompts, checkpoint)
+
+    def mixer_outputs(self, passages: Sequence[Passage], checkpoint: Checkpoint = ignore) -> NDArray[np.float32]:
+        """(passages, layers, hidden): what attention or GDN adds to the stream at the decision tokens."""
+        return self._observing.mixer_outputs(passages, checkpoint)
+
+    def steered(
+        self, vectors: Mapping[int, NDArray[np.float32]], strength: float
+    ) -> contextlib.AbstractContextManager[None]:
+        """While entered, `strength` times each vector is added to what its block puts out, at every token."""
+        return self._observing.steered(vectors, strength)
 
     def train(
         self,

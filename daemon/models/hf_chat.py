@@ -10,7 +10,7 @@ from daemon.errors import DreamloopError, ModelMissing
 from daemon.models.base import Conversation
 from policies.records import ChatMessage
 
-_SENTINEL = "sentinel"
+_SENTINEL = "\ue000sentinel\ue000"  # nobody writes this (a private-use character)
 
 
 class Chat:
@@ -42,6 +42,28 @@ class Chat:
         target = [*self.ids(answer), self.end][: self.limit - 1]
         return self.prompt(conversation, room=len(target)), target
 
+    def located(
+        self, conversation: Conversation, span: tuple[int, int] | None = None, *, room: int = 0
+    ) -> tuple[list[int], tuple[int, int]]:
+        """The ids of `prompt`, and which of them [start, stop) hold characters [start, stop) of the last user message.
+
+        All of that message without a `span`. A token that crosses the span's edge belongs to it. Raises DreamloopError
+        when there is no such message or it was cut off by the limit, ValueError for a span without characters.
+        """
+        text = self._render(conversation, answer=True)
+        first, last = self._characters(conversation, text, span)
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = list(found["input_ids"])
+        start = sum(end <= first for _, end in found["offset_mapping"])
+        stop = sum(begin < last for begin, _ in found["offset_mapping"])
+        cut = max(0, len(ids) - max(1, self.limit - room))
+        if stop <= cut or (span is not None and start < cut):
+            raise DreamloopError(
+                f"a prompt of {len(ids)} tokens loses what is to be looked at: with {room} tokens of answer the model "
+                f"takes {self.limit}; shorten it, or raise `model.context`"
+            )
+        return ids[cut:], (max(0, start - cut), stop - cut)
+
     def ids(self, text: str) -> list[int]:
         """Plain text to ids, nothing added."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -64,6 +86,27 @@ class Chat:
             raise DreamloopError(
                 f"{self._folder}: its chat template refused a conversation of {roles}: {error}"
             ) from error
+
+    def _characters(self, conversation: Conversation, text: str, span: tuple[int, int] | None) -> tuple[int, int]:
+        """Where in the rendered `text` a span of the last user message (all of it without one) stands.
+
+        Found by rendering once more with another message in its place: what stands before it is the same.
+        """
+        places = [place for place, message in enumerate(conversation) if message.role == "user"]
+        if not places:
+            raise DreamloopError("a conversation without a user message has no place to look at")
+        content = conversation[places[-1]].content
+        first, last = span if span is not None else (0, len(content))
+        if not 0 <= first <= last <= len(content) or (span is not None and first == last):
+            raise ValueError(f"span {span} holds no characters of a message of {len(content)}")
+        other = list(conversation)
+        other[places[-1]] = ChatMessage(role="user", content=_SENTINEL)
+        begins = self._render(other, answer=True).find(_SENTINEL)
+        for kept in (content, content.strip()):  # templates may trim a message's ends
+            if text.startswith(kept, begins):
+                lead = content.find(kept)
+                return begins + min(max(0, first - lead), len(kept)), begins + min(max(0, last - lead), len(kept))
+        raise DreamloopError(f"{self._folder}: its chat template rewrites user messages; nothing in one can be found")
 
     def _end_of_turn(self) -> int:
         """The token that the template writes after an assistant's words; the tokenizer's eos when it writes none."""
