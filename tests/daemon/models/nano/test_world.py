@@ -313,7 +313,7 @@ def test_probes_are_whole_disjoint_and_held_out() -> None:
         assert counts == wanted | ({("canary", "target"): 100} if name == PUSH_BACK else {})
         assert len({r["id"] for r in rows}) == len(rows)
         examples = [json.loads(line) for line in (BEHAVIOR_FILES / f"{name}.examples.jsonl").read_text().splitlines()]
-        assert Counter(r["kind"] for r in examples) == {"target": 40, "counter": 120}
+        assert Counter(r["kind"] for r in examples) == {"target": 120, "counter": 120}
         for row in rows + examples:
             scenario = parse(row["prompt"])
             assert scenario is not None
