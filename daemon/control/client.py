@@ -6,6 +6,7 @@ Imports click and the standard library; rich comes in only where something is dr
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -278,6 +279,35 @@ def chat(choices: Choices, once: str | None, conversation: str | None) -> None:
             click.echo(json.dumps(answer, ensure_ascii=False))
         else:
             click.echo(f"{speaker}{answer['answer']}")
+
+
+@main.group()
+def behavior() -> None:
+    """Look at behaviours of your own before anything runs."""
+
+
+@behavior.command()
+@common
+@click.argument("file", type=click.Path())
+@click.option("--labels", metavar="FILE", type=click.Path(),
+              help='Measure the judge\'s agreement with hand labels: JSON lines {"prompt", "answer", "passed"}.')  # fmt: skip
+@click.option("--config", metavar="FILE", type=click.Path(), help="The daemon's configuration  [default: its defaults]")
+@pass_choices
+def check(choices: Choices, file: str, labels: str | None, config: str | None) -> None:
+    """Say what the behaviour in FILE lacks, and which question that weakens.
+
+    Needs no daemon. With --labels the judge's agreement is kept beside FILE; below `judge.agreement_floor` the judge
+    will not gate. Ends with 1 when the behaviour cannot be used.
+
+    \b
+    Example:
+      dreamctl behavior check behaviors/patience.toml --config config.toml
+    """
+    options = [f"--{name}={value}" for name, value in (("labels", labels), ("config", config)) if value]
+    options += ["--json"] if choices.json else []
+    # the check reads files and may load a model: that is not for this process, which starts at once
+    done = subprocess.run([sys.executable, "-m", "daemon.behavior_check", *options, "--", file], check=False)
+    sys.exit(done.returncode)
 
 
 def _say(daemon: Daemon, conversation: str | None, text: str) -> dict[str, Any]:
