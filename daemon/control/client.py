@@ -289,15 +289,14 @@ def behavior() -> None:
 @behavior.command()
 @common
 @click.argument("file", type=click.Path())
-@click.option("--labels", metavar="FILE", type=click.Path(),
-              help='Measure the judge\'s agreement with hand labels: JSON lines {"prompt", "answer", "passed"}.')  # fmt: skip
+@click.option("--labels", metavar="FILE", type=click.Path(), help="Measure the judge's agreement with hand labels.")
 @click.option("--config", metavar="FILE", type=click.Path(), help="The daemon's configuration  [default: its defaults]")
 @pass_choices
 def check(choices: Choices, file: str, labels: str | None, config: str | None) -> None:
     """Say what the behaviour in FILE lacks, and which question that weakens.
 
-    Needs no daemon. With --labels the judge's agreement is kept beside FILE; below `judge.agreement_floor` the judge
-    will not gate. Ends with 1 when the behaviour cannot be used.
+    Needs no daemon. Labels are JSON lines {"prompt", "answer", "passed"}; the agreement is kept beside FILE, and below
+    `judge.agreement_floor` the judge will not gate. Ends with 1 when the behaviour cannot be used.
 
     \b
     Example:
