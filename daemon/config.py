@@ -178,6 +178,13 @@ class GuardSection(Section):
     rollback: bool = True
 
 
+class ExperimentsSection(Section):
+    """[experiments]: the seven questions."""
+
+    observe: bool = Field(default=True, description="a small fixed budget around every training session")
+    apply: Literal["propose", "auto"] = Field(default="propose", description="what happens to advice")
+
+
 class Config(Section):
     """The whole configuration. `file` is where it came from."""
 
@@ -195,6 +202,7 @@ class Config(Section):
     learn: LearnSection = LearnSection()
     judge: JudgeSection = JudgeSection()
     guard: GuardSection = GuardSection()
+    experiments: ExperimentsSection = ExperimentsSection()
     file: Path = Field(default=Path("config.toml"), exclude=True)
 
     @property

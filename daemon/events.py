@@ -15,6 +15,7 @@ from policies.records import Message, content_id
 Lane = Literal["train", "serve"]
 Stage = Literal["listen", "dream", "grade", "learn", "judge", "guard"]
 STAGES: tuple[Stage, ...] = ("listen", "dream", "grade", "learn", "judge", "guard")
+ERRAND = 0  # the cycle of jobs that somebody asked for: they belong to none
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 

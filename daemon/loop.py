@@ -18,10 +18,23 @@ import structlog
 
 from daemon.config import Config
 from daemon.errors import DreamloopError, StoreError
-from daemon.events import STAGES, CycleDue, Event, FileRead, Job, JobFailed, JobFinished, Progress, Stage, Stop, Wake
+from daemon.events import (
+    ERRAND,
+    STAGES,
+    CycleDue,
+    Event,
+    FileRead,
+    Job,
+    JobFailed,
+    JobFinished,
+    Progress,
+    Stage,
+    Stop,
+    Wake,
+)
 from daemon.executors.base import Executor
 from daemon.intake.watcher import LogWatcher
-from daemon.stations.base import NOTHING, Hears, Plan, Station, View, Watches
+from daemon.stations.base import NOTHING, Alone, Companion, Hears, Plan, Station, View, Watches
 from daemon.store.errors import IllegalStep, RecordError
 from daemon.store.store import Store
 from daemon.writing import Writer
@@ -31,13 +44,14 @@ log = structlog.get_logger("dreamloop.loop")
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 2.0
+BESIDE = "observe."  # jobs beside a stage: what they measure is worth having, but no cycle fails for want of it
 SIMULATED = "simulated"  # the folder of the simulated user's logs: its talk is no one's activity
 Watcher = Callable[[Mapping[str, Any]], None]
 
 
 class Loop:
-    """Runs cycles until it is told to stop. `look` makes a View of the world; `tell` and
-    `stored` reach whoever watches: what happened, and which records are new."""
+    """Runs cycles until it is told to stop, and errands between their jobs. `look` makes a View of the world; `tell`
+    and `stored` reach whoever watches: what happened, and which records are new. `companion` plans what goes along."""
 
     def __init__(
         self,
@@ -50,9 +64,11 @@ class Loop:
         look: Callable[[int], View],
         tell: Watcher,
         stored: Callable[[Sequence[object]], None] = lambda _: None,
+        companion: Companion | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
+        self.companion: Companion = companion or Alone()
         self.store = store
         self.executor = executor
         self.stations = stations
@@ -95,6 +111,20 @@ class Loop:
         self.waiting.append(job)
         self._dispatch()
         return future
+
+    def errand(self, job: Job) -> None:
+        """Queue a job that somebody asked for: durable, part of no cycle, run before the cycle's next job."""
+        with self.store.transaction() as tx:
+            tx.enqueue(job, self.clock())
+        self._dispatch()
+
+    def cancel(self, job_id: str) -> bool:
+        """End an errand at its next checkpoint, or before it has begun; False when it had ended already."""
+        if job_id in self.running:
+            self.executor.cancel(job_id)  # it comes back as a JobFailed
+            return True
+        with self.store.transaction() as tx:
+            return tx.cancel(job_id, self.clock())
 
     # --- life
 
@@ -223,8 +253,10 @@ class Loop:
         try:
             with self.store.transaction() as tx:
                 tx.set_stage(cycle, stage, self.clock())
-                plan = self.stations[stage].plan(self.look(cycle))
+                view = self.look(cycle)
+                plan = self.stations[stage].plan(view)
                 self.writer.write(tx, plan)
+                self.writer.write(tx, self.companion.beside(stage, view))
         except Exception as error:
             self._broken(cycle, f"{stage} could not plan", error)
             return
@@ -269,11 +301,12 @@ class Loop:
             if not self.executor.busy(job.lane):
                 self.waiting.remove(job)
                 self.executor.submit(job)
-        cycle = self.store.current_cycle()
-        if cycle is None or self._paused:
+        if self._paused:
             return
         now = self.clock()
-        queued = self.store.jobs(cycle=cycle.id, state="queued")
+        cycle = self.store.current_cycle()
+        queued = self.store.jobs(cycle=ERRAND, state="queued")
+        queued += self.store.jobs(cycle=cycle.id, state="queued") if cycle else []
         for lane in ("train", "serve"):
             self.tell({"event": "queue", "lane": lane, "waiting": sum(row.job.lane == lane for row in queued)})
         for row in queued:
@@ -302,11 +335,10 @@ class Loop:
         try:
             with self.store.transaction() as tx:
                 tx.finish(job.id, self.clock(), dict(event.result.notes))
-                plan = self._station(job).absorb(event, self.look(job.cycle))
+                plan = self._absorber(job).absorb(event, self.look(job.cycle))
                 self.writer.write(tx, plan)
         except Exception as error:
-            self._broken(job.cycle, f"what {job.kind} returned could not be used", error)
-            self._advance()
+            self._unusable(job, error)
             return
         self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": "done", "seconds": event.seconds})
         self._after(plan)
@@ -334,13 +366,28 @@ class Loop:
         self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": state, "error": event.error,
                    "seconds": event.seconds})  # fmt: skip
         if not again:
-            self._close(job.cycle, "failed", event.error)
+            if job.cycle != ERRAND and not job.kind.startswith(BESIDE):
+                self._close(job.cycle, "failed", event.error)
             self._advance()
 
-    def _station(self, job: Job) -> Station:
-        """The station a job belongs to: traffic is part of listening, the others carry their station's name."""
+    def _unusable(self, job: Job, error: Exception) -> None:
+        """What a job returned raised: its cycle ends as failed; an errand fails alone."""
+        what = f"what {job.kind} returned could not be used"
+        if job.cycle != ERRAND:
+            self._broken(job.cycle, what, error)
+            self._advance()
+            return
+        if isinstance(error, StoreError) and not isinstance(error, (RecordError, IllegalStep)):
+            raise error
+        log.error("errand broken", what=what, error=str(error), exc_info=not isinstance(error, DreamloopError))
+        with self.store.transaction() as tx:
+            tx.fail(job.id, self.clock(), f"{what}: {error}")
+
+    def _absorber(self, job: Job) -> Station | Companion:
+        """Who takes a job's result: traffic is part of listening, stations' jobs carry their station's name."""
         prefix = job.kind.split(".")[0]
-        return self.stations["listen" if prefix == "traffic" else prefix]  # type: ignore[index]
+        stage = "listen" if prefix == "traffic" else prefix
+        return self.stations[stage] if stage in STAGES else self.companion
 
     def _forget(self, job: str) -> None:
         self.progress.pop(job, None)

@@ -18,6 +18,7 @@ MODULES: Mapping[str, str] = {
     **{stage: f"daemon.stations.{stage}" for stage in STAGES},
     "traffic": "daemon.traffic.simulate",
     "chat": "daemon.traffic.chat",
+    "observe": "daemon.experiments.session",
 }
 _EXPERIMENT = re.compile(r"q\d+_\w+")
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon.errors import BehaviorError, Cancelled, ConfigError, ModelMissing
+from daemon.errors import BehaviorError, Cancelled, CannotAnswer, ConfigError, ModelMissing
 from daemon.errors import DreamloopError as Expected
 from daemon.events import Job, JobFailed, JobFinished, Progress
 from daemon.executors.base import WorkerSpec
@@ -20,7 +20,7 @@ log = logging.getLogger("dreamloop.worker")
 
 # What trying again does not mend: a wrong configuration, and mistakes in the program.
 _HOPELESS = (
-    Cancelled, ConfigError, BehaviorError, ModelMissing, UnknownKind,
+    Cancelled, CannotAnswer, ConfigError, BehaviorError, ModelMissing, UnknownKind,
     TypeError, AttributeError, LookupError, NameError, ImportError, AssertionError, NotImplementedError,
 )  # fmt: skip
 

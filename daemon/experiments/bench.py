@@ -32,8 +32,8 @@ class Bench:
 
     `behavior` is the one asked about, `behaviors` are all of them, `trained` the names of those under training;
     `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
-    `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data), `vectors`
-    the folder where steering vectors are kept, one file a behaviour.
+    `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data),
+    `vectors` the folder where steering vectors are kept, one file a behaviour.
     """
 
     model: Model

@@ -125,6 +125,30 @@ class Watches(Protocol):
         ...
 
 
+class Companion(Protocol):
+    """What goes along with the stations' work: errands that somebody asked for, and jobs beside a stage's own."""
+
+    def beside(self, stage: Stage, view: View) -> Plan:
+        """A stage begins: what else is to be done while it lasts?"""
+        ...
+
+    def absorb(self, done: JobFinished, view: View) -> Plan:
+        """An errand, or a job from beside a stage, finished."""
+        ...
+
+
+class Alone:
+    """No companion: nothing is done beside the stages."""
+
+    def beside(self, stage: Stage, view: View) -> Plan:
+        """Nothing."""
+        return NOTHING
+
+    def absorb(self, done: JobFinished, view: View) -> Plan:
+        """What it returned is kept."""
+        return Plan(records=done.result.records)
+
+
 def folder_of(view: View, adapter: str | None) -> str | None:
     """An adapter's folder as an absolute path for a job's payload; None is the base."""
     if adapter is None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from daemon.config import Config
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import judge_mixed, load_each
@@ -165,15 +166,7 @@ class Learn:
             at=view.now,
         )
         trained_on = shuffle_labels(chosen, rng) if self.placebo else chosen
-        recipe = Recipe(
-            rank=config.rank,
-            alpha=config.alpha,
-            targets=(config.targets,) if isinstance(config.targets, str) else tuple(config.targets),
-            learning_rate=config.learning_rate,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            seed=rng.randrange(2**31),
-        )
+        recipe = recipe_of(view.config, rng.randrange(2**31))
         adapter = content_id("adapter", batch.id, recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.seed)
         job = Job.make(
             "learn.update",
@@ -195,6 +188,20 @@ class Learn:
         )
         stored = tuple(e for e in chosen if e.origin in ("general", "counter"))
         return Plan(records=(*stored, batch), jobs=(job,), note=f"a batch of {len(chosen)}")
+
+
+def recipe_of(config: Config, seed: int) -> Recipe:
+    """How the configuration says that an update is computed."""
+    learn = config.learn
+    return Recipe(
+        rank=learn.rank,
+        alpha=learn.alpha,
+        targets=(learn.targets,) if isinstance(learn.targets, str) else tuple(learn.targets),
+        learning_rate=learn.learning_rate,
+        epochs=learn.epochs,
+        batch_size=learn.batch_size,
+        seed=seed,
+    )
 
 
 def _given_up(made: Sequence[Example], inspected: Inspected) -> list[Quarantine]:

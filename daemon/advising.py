@@ -1,0 +1,150 @@
+"""Advice: what findings mean for the configuration. Proposed, accepted, rejected, undone; every step is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from daemon.errors import DreamloopError
+from daemon.settings import FACT, CannotApply, Settings, value_of, why_not_live
+from daemon.store.store import Store
+from policies.records import Adapter, Advice, AdviceStep, Finding, content_id
+
+log = structlog.get_logger("dreamloop")
+
+PROPOSED = "proposed"
+
+
+class Advising:
+    """The advice of a state folder. `check(key, value)` raises DreamloopError for a value that cannot work here."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        tell: Callable[[Mapping[str, Any]], None],
+        check: Callable[[str, Any], None] = lambda key, value: None,
+    ) -> None:
+        self.store = store
+        self.settings = settings
+        self.clock = clock
+        self.tell = tell
+        self.check = check
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every advice that was acted on, and per key the newest that was not; newest first."""
+        steps = {step.advice: step for step in self.store.find(AdviceStep, order_by="seq")}
+        found, proposed = [], set()
+        for advice in self.store.find(Advice, descending=True):
+            step = steps.get(advice.id)
+            if step is None and advice.key in proposed:
+                continue  # a later answer says it better
+            finding = self.store.get(Finding, advice.finding)
+            current = value_of(self.settings.config, advice.key)
+            wished = json.loads(advice.value)
+            if step is None:
+                proposed.add(advice.key)
+            found.append(
+                {
+                    "id": advice.id,
+                    "finding": advice.finding,
+                    "question": finding.question if finding else "",
+                    "behavior": finding.behavior if finding else "",
+                    "key": advice.key,
+                    "value": wished,
+                    "current": current,
+                    "state": step.step if step else PROPOSED,
+                    "by": step.by if step else "",
+                    "before": json.loads(step.before) if step else None,
+                    "evidence": advice.evidence,
+                    "note": "that is what is configured already" if step is None and wished == current else "",
+                    "at": step.at if step else advice.at,
+                }
+            )
+        return found
+
+    def find(self, name: str) -> Advice:
+        """The one advice whose id begins with `name`, or the open one about the key `name`. Raises DreamloopError."""
+        rows = self.rows()
+        matching = [row for row in rows if row["id"].startswith(name)] or [row for row in rows if row["key"] == name]
+        if not matching:
+            raise DreamloopError(f"no advice is called {name!r}; `dreamctl advice` lists what there is")
+        if len({row["id"] for row in matching}) > 1 and matching[0]["key"] != name:
+            raise DreamloopError(f"{name!r} is the beginning of {len(matching)} ids; write more of it")
+        advice = self.store.get(Advice, matching[0]["id"])
+        assert advice is not None
+        return advice
+
+    def accept(self, name: str, by: str = "operator") -> dict[str, Any]:
+        """Set the key. Raises DreamloopError when it cannot be done, and then nothing has changed."""
+        advice = self.find(name)
+        if self._state(advice) == "accepted":
+            raise DreamloopError(
+                f"{advice.key} was accepted already; `dreamctl advice undo {advice.id[:8]}` takes it back"
+            )
+        if reason := why_not_live(advice.key, adapters=self.store.count(Adapter)):
+            raise CannotApply(reason)
+        value = json.loads(advice.value)
+        self.check(advice.key, value)
+        before = value_of(self.settings.config, advice.key)
+        self._set(advice, "accepted", value, before, by)
+        return {"id": advice.id, "key": advice.key, "value": value, "before": before, "state": "accepted"}
+
+    def reject(self, name: str) -> dict[str, Any]:
+        """Leave the key as it is, and do not propose this again."""
+        advice = self.find(name)
+        if self._state(advice) == "accepted":
+            raise DreamloopError(f"{advice.key} was accepted; `dreamctl advice undo {advice.id[:8]}` takes it back")
+        current = value_of(self.settings.config, advice.key)
+        self._set(advice, "rejected", current, current, "operator")
+        return {"id": advice.id, "key": advice.key, "value": current, "before": current, "state": "rejected"}
+
+    def undo(self, name: str) -> dict[str, Any]:
+        """Put back what the key was before the advice was accepted."""
+        advice = self.find(name)
+        steps = self.store.find(AdviceStep, advice=advice.id, order_by="seq")
+        if not steps or steps[-1].step != "accepted":
+            raise DreamloopError(f"{advice.key} was not accepted; there is nothing to undo")
+        before, current = json.loads(steps[-1].before), value_of(self.settings.config, advice.key)
+        self._set(advice, "undone", before, current, "operator")
+        return {"id": advice.id, "key": advice.key, "value": before, "before": current, "state": "undone"}
+
+    def applied(self, records: Iterable[Any]) -> list[str]:
+        """With `experiments.apply` = "auto": accept what a new finding advises. The keys that changed."""
+        if self.settings.config.experiments.apply != "auto":
+            return []
+        changed = []
+        for advice in records:
+            if isinstance(advice, Advice) and value_of(self.settings.config, advice.key) != json.loads(advice.value):
+                try:
+                    self.accept(advice.id, by="auto")
+                    changed.append(advice.key)
+                except DreamloopError as error:
+                    log.warning("advice could not be applied", key=advice.key, why=str(error))
+        return changed
+
+    def _state(self, advice: Advice) -> str:
+        steps = self.store.find(AdviceStep, advice=advice.id, order_by="seq")
+        return steps[-1].step if steps else PROPOSED
+
+    def _set(self, advice: Advice, step: Any, value: Any, before: Any, by: str) -> None:
+        """The step and the setting it means, in one transaction."""
+        self.settings.preview(advice.key, value)
+        now = self.clock()
+        number = self.store.count(AdviceStep, advice=advice.id)
+        record = AdviceStep(
+            id=content_id("advice step", advice.id, number, step),
+            advice=advice.id, step=step, by=by, before=json.dumps(before), at=now,
+        )  # fmt: skip
+        with self.store.transaction() as tx:
+            tx.add(record)
+            if value != before:
+                self.settings.set(advice.key, value)
+                tx.set_fact(FACT, self.settings.overrides)
+        log.info("advice", key=advice.key, step=step, value=value, before=before, by=by)
+        self.tell({"event": "advice", "key": advice.key, "state": step, "value": value, "before": before, "by": by})
