@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
 from daemon import behaviors as behavior_files
 from daemon import report
+from daemon.advising import Advising
+from daemon.asking import Asking
 from daemon.config import Config
-from daemon.control import REPORT_NAME, SOCKET_NAME
+from daemon.control import ANSWERS_NAME, REPORT_NAME, SOCKET_NAME
 from daemon.control.feed import Feed
 from daemon.control.server import ControlServer
 from daemon.desk import VERSION, Desk
@@ -29,6 +33,8 @@ from daemon.models import adapters
 from daemon.models.loading import check, fingerprint, resolve
 from daemon.remembering import Remembering
 from daemon.schedule import Schedule
+from daemon.settings import FACT as OVERRIDES
+from daemon.settings import Settings
 from daemon.stations.base import View
 from daemon.stations.choice import ENTRY, policy
 from daemon.stations.dream import Dreaming
@@ -41,7 +47,7 @@ from daemon.stations.material import general_file
 from daemon.store.store import Store
 from daemon.telling import Telling
 from daemon.terminal import Terminal
-from policies.records import Dream, Measurement
+from policies.records import Advice, Dream, Measurement
 
 log = structlog.get_logger("dreamloop")
 
@@ -91,6 +97,7 @@ class App:
         store = Store.open(config.store.url or f"sqlite:///{config.state / 'dreamloop.db'}")
 
         self._keep_apart(store)
+        settings = Settings(config, store.fact(OVERRIDES))
 
         # What watches: metrics, the feed behind `dreamctl watch`, the terminal.
         feed = Feed()
@@ -101,8 +108,8 @@ class App:
             rows = store.find(Measurement, adapter=adapter, probe="behavior", kind="target", split="rotating")
             return {row.behavior: 1 - row.value for row in rows}
 
-        tell = Telling(metrics, feed, rates)
-        tell.serves(store.serving(), store.fact("serving_since") or time.time())
+        telling = Telling(metrics, feed, rates)
+        telling.serves(store.serving(), store.fact("serving_since") or time.time())
 
         # What works: the loop with its stations, the workers, the watcher, the clockwork.
         def worker(backend: str) -> WorkerSpec:
@@ -124,7 +131,7 @@ class App:
             remembering.refresh()
             return View(
                 store=store,
-                config=config,
+                config=settings.config,
                 now=time.time(),
                 cycle=cycle,
                 serving=store.serving(),
@@ -144,6 +151,14 @@ class App:
             create_below=config.state,
             report=lambda problem: log.warning("conversation log", problem=problem),
         )
+
+        def tell(happening: Mapping[str, Any]) -> None:
+            telling(happening)
+            if happening["event"] == "finding":
+                advising.applied(store.find(Advice, finding=happening["finding"]))
+
+        asking = Asking()
+        advising = Advising(store, settings, clock=time.time, tell=telling)
         stations = (Listen(), Dreaming(), Grade(), Learn(placebo=self.placebo), Judge(), Guard())
         loop = Loop(
             config=config,
@@ -153,11 +168,14 @@ class App:
             watcher=watcher,
             look=look,
             tell=tell,
-            stored=tell.stored,
+            stored=telling.stored,
+            companion=asking,
         )
         loop.limit = self.cycles
         # so many cycles means one after the other, whatever the schedule says about ordinary days
-        section = config.schedule if self.cycles is None else config.schedule.model_copy(update={"cycle": "continuous"})
+        section = settings.config.schedule
+        if self.cycles is not None:
+            section = section.model_copy(update={"cycle": "continuous"})
         schedule = Schedule(
             section,
             due=lambda why: loop.post(CycleDue(why=why)),
@@ -165,13 +183,17 @@ class App:
             idle_seconds=lambda: time.time() - loop.last_activity,
         )
         loop.on_cycle_end = lambda: schedule.again(loop.failed_in_a_row)
+        if self.cycles is None:
+            settings.changed = lambda now: schedule.reconfigure(now.schedule)
         desk = Desk(
-            config=config,
+            settings=settings,
             store=store,
             loop=loop,
             schedule=schedule,
             feed=feed,
             behaviors=behaviors,
+            asking=asking,
+            advising=advising,
             metrics_url=f"http://{config.daemon.metrics_host}:{port}/metrics",
             problems=lambda: [*watcher.problems(), *remembering.problems()],
         )
@@ -210,6 +232,7 @@ class App:
         finally:
             with contextlib.suppress(Exception):
                 report.save(desk.report(), config.state / REPORT_NAME)
+                report.save(desk.answers(), config.state / ANSWERS_NAME)
             schedule.close()
             if terminal is not None:
                 terminal.cancel()

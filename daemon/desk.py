@@ -12,21 +12,25 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import report
+from daemon import answers, report
+from daemon.advising import Advising
+from daemon.asking import Asking
 from daemon.config import Config
 from daemon.control.feed import Feed
 from daemon.errors import AdapterError, ConfigError, DreamloopError
-from daemon.events import STAGES, CycleDue, Job, Stage
+from daemon.events import ERRAND, STAGES, CycleDue, Job, Stage
 from daemon.loop import Loop
 from daemon.schedule import Schedule
+from daemon.settings import Settings
 from daemon.store.store import Store
 from policies.behaviors import Behavior
 from policies.learn.fresh import lineage
-from policies.records import Adapter, Alarm, Dream, Example, Measurement, Turn, Verdict
+from policies.records import Adapter, Alarm, Dream, Example, Finding, Measurement, Turn, Verdict
 from policies.statistics.wilson import wilson
 
 VERSION = "0.1.0"
@@ -41,21 +45,25 @@ class Desk:
     def __init__(
         self,
         *,
-        config: Config,
+        settings: Settings,
         store: Store,
         loop: Loop,
         schedule: Schedule,
         feed: Feed,
         behaviors: Mapping[str, Behavior],
+        asking: Asking,
+        advising: Advising,
         metrics_url: str,
         problems: Callable[[], list[str]],
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._store = store
         self._loop = loop
         self._schedule = schedule
         self._feed = feed
         self._behaviors = behaviors
+        self._asking = asking
+        self._advising = advising
         self._metrics_url = metrics_url
         self._problems = problems
         self._since = time.time()
@@ -152,6 +160,34 @@ class Desk:
         """The report on sealed probes; what was not measured yet is null."""
         return report.build(self._store, self._behaviors, general_delta=self._config.judge.general_delta)
 
+    def answers(self) -> dict[str, Any]:
+        """The seven answers, and what they advise."""
+        return answers.build(self._store, self._advising.rows(), now=self._loop.clock())
+
+    def finding(self, id: str) -> dict[str, Any] | None:
+        """One finding with its evidence."""
+        found = self._store.get(Finding, id)
+        return asdict(found) if found else None
+
+    def job(self, id: str) -> dict[str, Any] | None:
+        """Where a job stands."""
+        row = self._store.job(id)
+        if row is None:
+            return None
+        progress = self._loop.progress.get(id)
+        paused = row.state in ("queued", "running") and self._loop.paused
+        return {
+            "id": id,
+            "kind": row.job.kind,
+            "state": row.state,
+            "done": progress.done if progress else 0,
+            "total": progress.total if progress else 0,
+            "note": f"paused ({', '.join(sorted(paused))})" if paused else progress.note if progress else "",
+            "error": row.error,
+            "attempts": row.attempts,
+            "notes": dict(row.notes),
+        }
+
     def config(self) -> dict[str, Any]:
         """The effective configuration."""
         return self._config.model_dump(mode="json")
@@ -159,6 +195,10 @@ class Desk:
     def subscribe(self) -> AsyncIterator[dict[str, Any]]:
         """Events from now on."""
         return self._feed.subscribe()
+
+    @property
+    def _config(self) -> Config:
+        return self._settings.config
 
     # --- acting
 
@@ -179,6 +219,26 @@ class Desk:
         if self._loop.paused:
             note += "; paused at present, `dreamctl resume` lets it begin"
         return {"cycle": cycle.id if cycle else None, "queued": list(stages), "note": note}
+
+    def ask(self, question: str, size: str, behavior: str | None) -> dict[str, Any]:
+        """Queue the experiment that answers a question."""
+        cycle = self._store.current_cycle()
+        job = self._asking.question(question, size, behavior, self._loop.look(cycle.id if cycle else 0))
+        self._loop.errand(job)
+        note = "paused at present, `dreamctl resume` lets it begin" if self._loop.paused else ""
+        return {"job": job.id, "question": question, "behavior": job.payload["behavior"], "size": size, "note": note}
+
+    def cancel(self, id: str) -> bool:
+        """End a job that was asked for."""
+        row = self._store.job(id)
+        if row is not None and row.job.cycle != ERRAND:
+            raise DreamloopError(f"{row.job.kind} belongs to cycle {row.job.cycle}; `dreamctl pause` holds the cycle")
+        return self._loop.cancel(id)
+
+    def advise(self, act: str, name: str) -> dict[str, Any]:
+        """Accept, reject or undo an advice."""
+        acts = {"accept": self._advising.accept, "reject": self._advising.reject, "undo": self._advising.undo}
+        return acts[act](name)
 
     def promote(self, adapter: str) -> dict[str, Any]:
         """Serve an adapter on the operator's word."""

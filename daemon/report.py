@@ -151,7 +151,7 @@ def counts(store: Store) -> dict[str, int]:
 
 
 def save(report: Mapping[str, Any], file: Path) -> None:
-    """Write the report whole or not at all, for `dreamctl report` when no daemon runs."""
+    """Write the report (or the answers) whole or not at all, for `dreamctl report` when no daemon runs."""
     temporary = file.with_suffix(".part")
     with temporary.open("w", encoding="utf-8") as out:
         json.dump(report, out, indent=1)

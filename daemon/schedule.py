@@ -68,6 +68,19 @@ class Schedule:
                 self.due, "date", run_date=when, args=["continuous"], id="next", replace_existing=True
             )
 
+    def reconfigure(self, section: ScheduleSection) -> None:
+        """Another `schedule.cycle` from now on (the window stays); a cycle that runs is not touched."""
+        if section.cycle == self.section.cycle:
+            return
+        self._trigger = trigger(section.cycle)
+        self.section = section
+        for id in ("cycle", "next"):
+            if self._scheduler.get_job(id):
+                self._scheduler.remove_job(id)
+        if self._trigger is not None:
+            self._scheduler.add_job(self.due, self._trigger, args=[section.cycle], id="cycle")
+        self.again()
+
     def check(self) -> None:
         """Open or close the window for heavy work."""
         self.rest(

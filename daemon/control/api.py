@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from daemon.config import Config
-from daemon.control.operations import Operations, RunStage
+from daemon.control.operations import AdviceAct, AskSize, Operations, Question, RunStage
 from daemon.errors import ConfigError, DreamloopError
 
 Access = Literal["read", "act"]
@@ -36,6 +36,13 @@ class ChatRequest(BaseModel):
 
     text: str = Field(min_length=1, max_length=MAX_CHAT)
     conversation: str | None = Field(default=None, max_length=200)
+
+
+class AskRequest(BaseModel):
+    """How much to measure, and about which behaviour (the first one under training when none is named)."""
+
+    size: AskSize = "quick"
+    behavior: str | None = Field(default=None, max_length=200)
 
 
 class Problem(BaseModel):
@@ -68,6 +75,7 @@ async def _operations(request: Request) -> Operations:
 
 
 Ops = Annotated[Operations, Depends(_operations)]
+JobId = Annotated[str, Path(max_length=64, description="a job's id")]
 AdapterId = Annotated[str, Path(max_length=64, description="an adapter's id or an unambiguous beginning of it")]
 
 
@@ -104,6 +112,44 @@ async def config(operations: Ops) -> Response:
     """The effective configuration, passwords masked, and which keys differ from their defaults."""
     effective = operations.config()
     return Answer({"config": _mask(effective), "changed": changed_keys(effective)})
+
+
+async def answers(operations: Ops) -> Response:
+    """The latest answer to each of the seven questions, and what they advise."""
+    return Answer(operations.answers())
+
+
+async def finding(operations: Ops, finding: Annotated[str, Path(max_length=64)]) -> Response:
+    """One finding with its evidence."""
+    found = operations.finding(finding)
+    if found is None:
+        raise HTTPException(404, f"there is no finding {finding!r}; /v1/answers has the latest ones")
+    return Answer(found)
+
+
+async def ask(operations: Ops, question: Question, wish: AskRequest) -> Response:
+    """Queue the experiment that answers a question; follow it with /v1/jobs/{job}."""
+    return Answer(operations.ask(question, wish.size, wish.behavior), status_code=202)
+
+
+async def job(operations: Ops, job: JobId) -> Response:
+    """Where a job stands."""
+    found = operations.job(job)
+    if found is None:
+        raise HTTPException(404, f"there is no job {job!r}")
+    return Answer(found)
+
+
+async def cancel(operations: Ops, job: JobId) -> Response:
+    """End a job that was asked for; what it measured so far is kept for the next one."""
+    if operations.job(job) is None:
+        raise HTTPException(404, f"there is no job {job!r}")
+    return Answer({"cancelled": operations.cancel(job)})
+
+
+async def advice(operations: Ops, act: AdviceAct, advice: Annotated[str, Path(max_length=64)]) -> Response:
+    """Accept, reject or undo an advice, named by the beginning of its id or by its key."""
+    return Answer(operations.advise(act, advice))
 
 
 async def events(operations: Ops, request: Request) -> Response:
@@ -159,6 +205,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(method="GET", path="/v1/adapters", access="read", handler=adapters),
     Endpoint(method="GET", path="/v1/report", access="read", handler=report),
     Endpoint(method="GET", path="/v1/config", access="read", handler=config),
+    Endpoint(method="GET", path="/v1/answers", access="read", handler=answers),
+    Endpoint(method="GET", path="/v1/findings/{finding}", access="read", handler=finding),
+    Endpoint(method="POST", path="/v1/ask/{question}", access="act", handler=ask),
+    Endpoint(method="GET", path="/v1/jobs/{job}", access="read", handler=job),
+    Endpoint(method="POST", path="/v1/jobs/{job}/cancel", access="act", handler=cancel),
+    Endpoint(method="POST", path="/v1/advice/{advice}/{act}", access="act", handler=advice),
     Endpoint(method="GET", path="/v1/events", access="read", handler=events),
     Endpoint(method="POST", path="/v1/pause", access="act", handler=pause),
     Endpoint(method="POST", path="/v1/resume", access="act", handler=resume),

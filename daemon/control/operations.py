@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal, Protocol, get_args
 
 RunStage = Literal["listen", "dream", "grade", "learn", "judge", "guard", "cycle"]
+Question = Literal["q1", "q2", "q3", "q4", "q5", "q6", "q7"]
+AskSize = Literal["quick", "full"]
+AdviceAct = Literal["accept", "reject", "undo"]
 RUN_STAGES: tuple[RunStage, ...] = get_args(RunStage)
 
 
@@ -42,6 +45,35 @@ class Operations(Protocol):
 
     def config(self) -> dict[str, Any]:
         """The effective configuration: {section: {key: value}}."""
+        ...
+
+    def answers(self) -> dict[str, Any]:
+        """The seven questions: {"at", "questions": {"q1": {"title", "latest", "live", "history"}}, "advice": [...]}.
+
+        `latest` is the newest finding somebody asked for, `live` the newest from beside the loop (all fields of
+        `policies.records.Finding`, or None); `advice` as `daemon.advising.Advising.rows` gives it.
+        """
+        ...
+
+    def finding(self, id: str) -> dict[str, Any] | None:
+        """One finding with its evidence; None when there is no such one."""
+        ...
+
+    def ask(self, question: str, size: str, behavior: str | None) -> dict[str, Any]:
+        """Queue the experiment that answers a question: {"job", "question", "behavior", "size", "note"}."""
+        ...
+
+    def job(self, id: str) -> dict[str, Any] | None:
+        """A job: {"id", "kind", "state", "done", "total", "note", "error", "attempts", "notes"}; None: no such job."""
+        ...
+
+    def cancel(self, id: str) -> bool:
+        """End a job that was asked for at its next safe point; False when it had ended already."""
+        ...
+
+    def advise(self, act: str, name: str) -> dict[str, Any]:
+        """ "accept", "reject" or "undo" an advice, by the beginning of its id or its key: {"id", "key", "value",
+        "before", "state"}."""
         ...
 
     def pause(self) -> None:
@@ -76,6 +108,7 @@ class Operations(Protocol):
         - "progress": job, kind, done, total, note; "job": job, kind, state, seconds?, error?
         - "cycle": cycle, state ("started" | "done" | ...), why?; "stage": cycle, stage, state, note?
         - "verdict": adapter, decision, reasons; "alarm": channel, behavior, e_value, threshold, adapter
+        - "finding": question, behavior, size, verdict, sentence, finding; "advice": key, state, value, before, by
         - "serving": adapter, why?; "dream": text, behavior, band, temperature
         - "traffic": user, assistant, adapter, source; "log": level, message
         """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.control.render import MARKS, alarm_line, short
+from daemon.control.wording import one_line
 
 STATIONS = ("listen", "dream", "grade", "learn", "judge", "guard")
 KEPT = 60
@@ -79,7 +80,7 @@ class Picture:
 
     def say(self, at: float, sort: str, words: str) -> None:
         """Add a line to the ticker."""
-        self.happenings.append(Happening(at=at, sort=sort, words=_clean(words)))
+        self.happenings.append(Happening(at=at, sort=sort, words=one_line(words)))
 
     @property
     def stage(self) -> str | None:
@@ -109,7 +110,7 @@ class Picture:
         return f"{alarms} alarm{'s' * (alarms != 1)}" if alarms else "quiet"
 
     def _progress(self, id: str, job: Mapping[str, Any], at: float) -> None:
-        done, total, note = int(job.get("done") or 0), int(job.get("total") or 0), _clean(str(job.get("note") or ""))
+        done, total, note = int(job.get("done") or 0), int(job.get("total") or 0), one_line(str(job.get("note") or ""))
         known = self.work.get(id)
         if known is None:
             self.work[id] = Work(
@@ -139,7 +140,7 @@ class Picture:
     def _on_stage(self, event: Mapping[str, Any], at: float) -> None:
         stage, state = str(event.get("stage")), event.get("state")
         if event.get("note"):
-            self.notes[stage] = _clean(str(event["note"]))
+            self.notes[stage] = one_line(str(event["note"]))
         if state == "done":
             self.ended.add(stage)
         elif state == "started":
@@ -153,6 +154,13 @@ class Picture:
         reasons = "; ".join(map(str, event.get("reasons") or []))
         mark = MARKS.get(str(event.get("decision")), "")
         self.say(at, "verdict", f"{mark} {event.get('decision')} {short(event.get('adapter'))}: {reasons}")
+
+    def _on_finding(self, event: Mapping[str, Any], at: float) -> None:
+        if event.get("size") != "live":  # those come with every session
+            self.say(at, "answer", f"{event.get('question')}: {event.get('sentence') or event.get('verdict')}")
+
+    def _on_advice(self, event: Mapping[str, Any], at: float) -> None:
+        self.say(at, "answer", f"{event.get('key')} = {event.get('value')} ({event.get('state')} by {event.get('by')})")
 
     def _on_alarm(self, event: Mapping[str, Any], at: float) -> None:
         self.status = {**self.status, "alarms": [*(self.status.get("alarms") or []), dict(event)]}
@@ -180,8 +188,3 @@ class Picture:
 def _runs(job: Mapping[str, Any]) -> bool:
     """Running, not merely queued: it has counted or been timed."""
     return bool(job.get("total") or job.get("seconds"))
-
-
-def _clean(words: str) -> str:
-    """One line without control characters: what a model or a user wrote must not steer the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())

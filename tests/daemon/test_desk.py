@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemon.advising import Advising
+from daemon.asking import Asking
 from daemon.config import ScheduleSection
 from daemon.control.feed import Feed
 from daemon.desk import CHAT_MESSAGES, Desk
@@ -18,6 +20,7 @@ from daemon.events import STAGES, Job, JobFailed, JobFinished, Lane, Progress, R
 from daemon.intake.reader import read_new
 from daemon.loop import Loop
 from daemon.schedule import Schedule
+from daemon.settings import Settings
 from daemon.stations.listen import Listen
 from daemon.store.store import Store
 from policies.records import Alarm, Message, Verdict
@@ -83,13 +86,17 @@ class Office:
     def another(self) -> Desk:
         """A desk as a daemon that has just started would have it."""
         nothing: Callable[..., None] = lambda *_: None  # noqa: E731
+        settings = Settings(self.here.config, self.store.fact("overrides"))
+        self.told: list[Mapping[str, Any]] = []
         return Desk(
-            config=self.here.config,
+            settings=settings,
             store=self.store,
             loop=self.loop,
             schedule=Schedule(ScheduleSection(cycle="manual"), due=nothing, rest=nothing, idle_seconds=lambda: 0.0),
             feed=Feed(),
             behaviors=bundled(),
+            asking=Asking(),
+            advising=Advising(self.store, settings, clock=self.loop.clock, tell=self.told.append),
             metrics_url="http://127.0.0.1:9/metrics",
             problems=lambda: ["a log cannot be read"],
         )

@@ -62,6 +62,27 @@ class Memory:
     def config(self) -> dict[str, Any]:
         return {"daemon": {"seed": 7, "log_level": "info"}, "store": {"url": "postgresql://me:secret@db/loop"}}
 
+    def answers(self) -> dict[str, Any]:
+        return {"at": 1.0, "questions": {}, "advice": []}
+
+    def finding(self, id: str) -> dict[str, Any] | None:
+        return {"id": id, "question": "q1"} if id == "f" else None
+
+    def ask(self, question: str, size: str, behavior: str | None) -> dict[str, Any]:
+        self.asked.append(f"{question} {size} {behavior}")
+        return {"job": "j1", "question": question, "behavior": behavior or "listening", "size": size, "note": ""}
+
+    def job(self, id: str) -> dict[str, Any] | None:
+        return {"id": id, "state": "done", "notes": {"finding": "f"}} if id == "j1" else None
+
+    def cancel(self, id: str) -> bool:
+        return False
+
+    def advise(self, act: str, name: str) -> dict[str, Any]:
+        if name == "guard.none":
+            raise DreamloopError(f"no advice is called {name!r}")
+        return {"id": "a1", "key": name, "value": 1, "before": 0, "state": act}
+
     def pause(self) -> None:
         self.paused = True
 
