@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.models.base import Sampling, folder
+from daemon.probes.dreams import ask
 from daemon.stations.base import Plan, View, folder_of
 from daemon.stations.choice import policy
 from graph.seeds import seed_material
 from policies.dream.allocate import Need
 from policies.dream.novelty import Sifted, sift
 from policies.dream.temperature import next_temperature
-from policies.records import Band, ChatMessage, Dream, Outcome, Quarantine, Seed, Signal, Surfacing, content_id
+from policies.records import Band, Dream, Outcome, Quarantine, Seed, Signal, Surfacing, content_id
 from policies.statistics.wilson import wilson
 
 SHOWN = 3  # dreams shown to whoever watches
@@ -149,15 +150,6 @@ def _portable(seed: Seed, view: View) -> dict[str, Any]:
         "memories": list(seed.memories),
         "pattern": behavior.dream_pattern,
     }
-
-
-def ask(pattern: str, memories: list[str], band: str) -> list[ChatMessage]:
-    """The request for one dream, in the words nano was trained on (docs/BEHAVIORS.md)."""
-    remembered = "".join(f" memory: {memory}." for memory in memories)
-    return [
-        ChatMessage(role="system", content="dream"),
-        ChatMessage(role="user", content=f"pattern: {pattern}.{remembered} difficulty: {band}."),
-    ]
 
 
 def write(payload: dict[str, Any], context: Context) -> Result:

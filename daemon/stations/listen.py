@@ -14,7 +14,7 @@ from typing import ClassVar
 from daemon.events import Job, JobFinished, Stage
 from daemon.stations.base import NOTHING, Plan, View, folder_of
 from policies.listen.signals import signals
-from policies.listen.turns import exchanges
+from policies.listen.turns import Exchange, exchanges
 from policies.records import Message, Signal, Surfacing, Turn, content_id
 
 
@@ -65,7 +65,7 @@ class Listen:
                     continue
                 last = heard.turn
                 records.append(heard.turn)
-                records += self._surface(heard.turn, heard.reaction, view)
+                records += self._surface(heard, view)
                 records += signals(heard.turn, heard.reaction, view.behaviors.values())
         if last is None:
             return NOTHING
@@ -73,12 +73,11 @@ class Listen:
                 "source": last.source}  # fmt: skip
         return Plan(records=tuple(records), happenings=(told,), note=_sum_up(records))
 
-    def _surface(self, turn: Turn, reaction: str | None, view: View) -> list[Surfacing]:
-        text = " ".join([turn.user, turn.assistant, reaction or ""])
-        limits = view.config.graph
+    def _surface(self, heard: Exchange, view: View) -> list[Surfacing]:
+        turn, limits = heard.turn, view.config.graph
         return [
             Surfacing(id=content_id("surfacing", turn.id, node), turn=turn.id, node=node, score=score, at=turn.at)
-            for node, score in view.surfacer.surface(text, limit=limits.surfaced, threshold=limits.threshold)
+            for node, score in view.surfacer.surface(heard.text, limit=limits.surfaced, threshold=limits.threshold)
         ]
 
 

@@ -18,13 +18,12 @@ from daemon.events import Result
 from daemon.executors.base import Context
 from daemon.models.base import Sampling
 from daemon.models.base import folder as adapter_folder
+from daemon.probes import conversations
 from policies.records import ChatMessage
-
-LONGEST = 4  # exchanges in a conversation, at most
 
 
 def run(payload: dict[str, Any], context: Context) -> Result:
-    """Hold `conversations` conversations in lock step, so that the model answers them in one batch."""
+    """Hold `conversations` conversations at once and write them as a log."""
     from daemon.models.nano.user import SimulatedUser
 
     model = context.model
@@ -34,29 +33,14 @@ def run(payload: dict[str, Any], context: Context) -> Result:
     users = [
         SimulatedUser(seed=payload["seed"] * 100_003 + i, mix=payload["mix"]) for i in range(payload["conversations"])
     ]
-    talks: list[list[ChatMessage]] = [[ChatMessage(role="user", content=user.open())] for user in users]
-    open_talks = list(range(len(users)))
-    for exchange in range(LONGEST):
-        context.checkpoint(exchange, LONGEST, "simulated user")
-        answers = model.generate(
-            [talks[i] for i in open_talks],
-            Sampling(
-                temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"] + exchange
-            ),
-        )
-        going_on = []
-        for i, answer in zip(open_talks, answers, strict=True):
-            said = talks[i][-1].content
-            talks[i].append(ChatMessage(role="assistant", content=answer))
-            reaction = users[i].react(said, answer)
-            if reaction is not None:
-                talks[i].append(ChatMessage(role="user", content=reaction))
-                going_on.append(i)
-        open_talks = going_on
-        if not open_talks:
-            break
+    talks = conversations.hold(
+        model,
+        users,
+        Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
+        lambda done, total: context.checkpoint(done, total, "simulated user"),
+    )
     write(folder / payload["name"], talks, started=payload["now"], adapter=payload["adapter"] or "base")
-    context.checkpoint(LONGEST, LONGEST, "simulated user")
+    context.checkpoint(conversations.LONGEST, conversations.LONGEST, "simulated user")
     return Result(notes={"file": payload["name"], "messages": sum(map(len, talks)), "conversations": len(talks)})
 
 

@@ -21,6 +21,11 @@ class Exchange:
     turn: Turn
     reaction: str | None = None
 
+    @property
+    def text(self) -> str:
+        """All that was said in it, by which memories surface."""
+        return " ".join([self.turn.user, self.turn.assistant, self.reaction or ""])
+
 
 @dataclass(slots=True)
 class _Open:

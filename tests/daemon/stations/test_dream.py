@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from daemon.events import Job, JobFinished, Result
 from daemon.models.nano.checker import parse
+from daemon.probes.dreams import ask
 from daemon.stations.base import Plan
-from daemon.stations.dream import SHOWN, Dreaming, ask
+from daemon.stations.dream import SHOWN, Dreaming
 from policies.records import BANDS, Dream, Quarantine, Seed
 from tests.daemon.stations.parts import Here, bundled, dream, outcome, scenario, signal, turn
 

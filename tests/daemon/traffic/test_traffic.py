@@ -15,6 +15,7 @@ import pytest
 from daemon.events import Job
 from daemon.intake.reader import read_new
 from daemon.models.nano.world import LISTENING, NOT_RUSHING, PUSH_BACK
+from daemon.probes.conversations import LONGEST
 from daemon.stations.listen import Listen
 from daemon.store.store import Store
 from daemon.traffic import simulate
@@ -58,7 +59,7 @@ def test_the_log_is_read_back_as_what_was_said(here: Here) -> None:
     messages = listen(here, file)
     assert len(messages) == notes["messages"] and notes["conversations"] == 24
     conversations = Counter(m.conversation for m in messages)
-    assert len(conversations) == 24 and max(conversations.values()) <= 2 * simulate.LONGEST + 1
+    assert len(conversations) == 24 and max(conversations.values()) <= 2 * LONGEST + 1
     for name in conversations:
         roles = [m.role for m in messages if m.conversation == name]
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"] * (len(roles) % 2)
