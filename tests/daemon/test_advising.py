@@ -1,0 +1,175 @@
+"""Advice: proposed, accepted, rejected, undone. Real store, real configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.advising import Advising
+from daemon.config import build
+from daemon.errors import DreamloopError
+from daemon.experiments.base import advice
+from daemon.settings import CannotApply, Settings
+from daemon.store.store import Store
+from policies.records import Advice, AdviceStep, Finding, content_id
+from tests.daemon.stations.parts import Here
+
+
+def finding(question: str = "q4", at: float = 1.0) -> Finding:
+    return Finding(
+        id=content_id(question, at), question=question, behavior="listening", adapter=None, size="quick",
+        verdict="explicit detection is needed", sentence="The probes see it first.", estimate=2.0, low=1.5, high=3.0,
+        n=10, seconds=1.0, evidence={}, at=at,
+    )  # fmt: skip
+
+
+class Bureau:
+    """The advice of one state folder."""
+
+    def __init__(self, folder: Path, store: Store, **sections: dict[str, Any]) -> None:
+        self.store = store
+        self.settings = Settings(build(sections, file=folder / "config.toml"), store.fact("overrides"))
+        self.told: list[Mapping[str, Any]] = []
+        self.now = 10.0
+        self.advising = Advising(store, self.settings, clock=lambda: self.now, tell=self.told.append, check=self.check)
+        self.refused = ""
+
+    def check(self, key: str, value: Any) -> None:
+        if self.refused:
+            raise DreamloopError(self.refused)
+
+    def advise(self, key: str = "guard.channels", value: Any = ("probe",), at: float = 1.0) -> Advice:
+        found = finding(at=at)
+        made = advice(found, key, list(value) if isinstance(value, tuple) else value, "the probes see it first")
+        with self.store.transaction() as tx:
+            tx.add(found, made)
+        return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path / 'dreamloop.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def bureau(tmp_path: Path, store: Store) -> Bureau:
+    return Bureau(tmp_path, store)
+
+
+def states(bureau: Bureau) -> list[tuple[str, str]]:
+    return [(row["key"], row["state"]) for row in bureau.advising.rows()]
+
+
+def test_what_a_finding_advises_is_proposed(bureau: Bureau) -> None:
+    """It is listed with what is configured now, what is wished, and the evidence; nothing changes by itself."""
+    bureau.advise()
+    (row,) = bureau.advising.rows()
+    assert (row["state"], row["value"], row["current"]) == ("proposed", ["probe"], ["graph", "signal", "probe"])
+    assert row["question"] == "q4" and row["evidence"] == "the probes see it first"
+    assert bureau.settings.overrides == {}
+
+
+def test_a_newer_answer_replaces_an_open_proposal(bureau: Bureau) -> None:
+    """Of two open proposals about one key only the newer is shown."""
+    bureau.advise(at=1.0)
+    newer = bureau.advise(value=("signal", "probe"), at=2.0)
+    assert [row["id"] for row in bureau.advising.rows()] == [newer.id]
+
+
+def test_accepting_sets_the_key_and_keeps_the_step(bureau: Bureau) -> None:
+    """The key changes, the step is stored with what was before, it is told, and the next start knows it."""
+    made = bureau.advise()
+    done = bureau.advising.accept(made.id[:6])
+    assert done["before"] == ["graph", "signal", "probe"] and done["value"] == ["probe"]
+    assert bureau.settings.config.guard.channels == ["probe"]
+    (step,) = bureau.store.find(AdviceStep)
+    assert (step.step, step.by, step.before) == ("accepted", "operator", '["graph", "signal", "probe"]')
+    assert bureau.told[-1]["event"] == "advice"
+    assert Bureau(bureau.settings.file.file.parent, bureau.store).settings.config.guard.channels == ["probe"]
+
+
+def test_undoing_puts_back_what_was(bureau: Bureau) -> None:
+    """After an undo the file's value holds again, also after a restart, and the history has both steps."""
+    bureau.advise()
+    bureau.advising.accept("guard.channels")
+    bureau.advising.undo("guard.channels")
+    assert bureau.settings.config.guard.channels == ["graph", "signal", "probe"]
+    assert states(bureau) == [("guard.channels", "undone")]
+    assert [step.step for step in bureau.store.find(AdviceStep, order_by="seq")] == ["accepted", "undone"]
+    assert bureau.store.fact("overrides") == {}
+
+
+def test_an_undone_advice_can_be_accepted_again(bureau: Bureau) -> None:
+    """Minds change: every step is one more row."""
+    bureau.advise()
+    for act in (bureau.advising.accept, bureau.advising.undo, bureau.advising.accept):
+        act("guard.channels")
+    assert bureau.settings.config.guard.channels == ["probe"]
+    assert bureau.store.count(AdviceStep) == 3
+
+
+def test_rejecting_leaves_the_key(bureau: Bureau) -> None:
+    """A rejected advice changes nothing and is shown as rejected."""
+    bureau.advise()
+    bureau.advising.reject("guard.channels")
+    assert states(bureau) == [("guard.channels", "rejected")] and bureau.settings.overrides == {}
+
+
+@pytest.mark.parametrize(("act", "words"), [("accept", "accepted"), ("reject", "accepted")])
+def test_what_was_accepted_is_not_accepted_or_rejected_again(bureau: Bureau, act: str, words: str) -> None:
+    """The way back is undo, and the message says so."""
+    made = bureau.advise()
+    bureau.advising.accept(made.id)
+    with pytest.raises(DreamloopError, match=f"{words}.*dreamctl advice undo"):
+        getattr(bureau.advising, act)(made.id)
+
+
+def test_there_is_nothing_to_undo_before_accepting(bureau: Bureau) -> None:
+    """Undoing what was never done is refused."""
+    bureau.advise()
+    with pytest.raises(DreamloopError, match="nothing to undo"):
+        bureau.advising.undo("guard.channels")
+
+
+def test_an_unknown_name_is_answered_with_the_remedy(bureau: Bureau) -> None:
+    """A wrong id or key says where the right ones are."""
+    with pytest.raises(DreamloopError, match="dreamctl advice"):
+        bureau.advising.accept("learn.rnak")
+
+
+def test_an_adapters_shape_is_not_changed_under_it(tmp_path: Path, store: Store, bureau: Bureau) -> None:
+    """With adapters in the state, advice about their shape is refused with what to do instead, and stays proposed."""
+    Here(tmp_path, store).adapter("one")
+    bureau.advise("learn.rank", 4)
+    with pytest.raises(CannotApply, match="new state folder"):
+        bureau.advising.accept("learn.rank")
+    assert states(bureau) == [("learn.rank", "proposed")]
+
+
+def test_a_check_can_refuse(bureau: Bureau) -> None:
+    """What only this state folder knows (a vector that is not there) refuses an acceptance, and nothing changes."""
+    bureau.refused = "there is no vector"
+    bureau.advise()
+    with pytest.raises(DreamloopError, match="no vector"):
+        bureau.advising.accept("guard.channels")
+    assert bureau.settings.overrides == {} and bureau.store.count(AdviceStep) == 0
+
+
+def test_auto_applies_what_can_be_applied(tmp_path: Path, store: Store) -> None:
+    """With `experiments.apply` = "auto" new advice is accepted by itself, what cannot be is left as proposed."""
+    bureau = Bureau(tmp_path, store, experiments={"apply": "auto"})
+    Here(tmp_path, store).adapter("one")
+    made = [bureau.advise(), bureau.advise("learn.rank", 4, at=2.0)]
+    assert bureau.advising.applied(made) == ["guard.channels"]
+    assert sorted(states(bureau)) == [("guard.channels", "accepted"), ("learn.rank", "proposed")]
+    assert store.find(AdviceStep)[0].by == "auto"
+
+
+def test_propose_applies_nothing(bureau: Bureau) -> None:
+    """The default only proposes."""
+    assert bureau.advising.applied([bureau.advise()]) == []
+    assert states(bureau) == [("guard.channels", "proposed")]
