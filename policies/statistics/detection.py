@@ -81,7 +81,8 @@ def _check(times: NDArray[np.float64]) -> None:
 
 def _resampled(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """How often each of n episodes is in each resample: (resamples, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
+    drawn = rng.integers(0, n, size=(_RESAMPLES, n)) + n * np.arange(_RESAMPLES)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * _RESAMPLES).reshape(_RESAMPLES, n).astype(np.float64)
 
 
 def _percentiles(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:

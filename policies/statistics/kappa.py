@@ -15,13 +15,14 @@ from policies.statistics.interval import Interval
 def cohen_kappa(a: Sequence[bool], b: Sequence[bool], confidence: float = 0.95) -> Interval:
     """Kappa of two judges' verdicts on the same items: 1 full agreement, 0 what chance would give.
 
-    Limits from the large-sample variance of Fleiss, Cohen & Everitt (1969, Psychol. Bull. 72:323), cut at -1 and 1.
-    Full agreement has no such variance: there the lower limit follows from the exact limit of the rate of agreement.
+    Limits from the large-sample variance of Fleiss, Cohen & Everitt (1969, Psychol. Bull. 72:323), taken on the scale
+    of log(1 - kappa): symmetric limits of 40 to 100 good verdicts cover .90 to .93 instead of .95, these .94 to .97
+    (simulated). Full agreement has no variance: there the lower limit follows from the exact one of the agreement.
     Judges who both give one and the same verdict throughout show nothing: (0, -1, 1, n).
 
     >>> found = cohen_kappa([True] * 20 + [False] * 20, [True] * 18 + [False] * 20 + [True] * 2)
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
-    (0.8, 0.614, 0.986)
+    (0.8, 0.493, 0.921)
 
     Raises ValueError when the numbers of verdicts differ.
     """
@@ -44,5 +45,5 @@ def cohen_kappa(a: Sequence[bool], b: Sequence[bool], confidence: float = 0.95) 
     diagonal = float((np.diag(shares) * (1 - np.diag(weights) * (1 - value)) ** 2).sum())
     apart = (1 - value) ** 2 * float(((shares - np.diag(np.diag(shares))) * weights**2).sum())
     variance = (diagonal + apart - (value - chance * (1 - value)) ** 2) / (1 - chance) ** 2 / n
-    half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(max(0.0, variance))
-    return Interval(value, max(-1.0, value - half), min(1.0, value + half), n)
+    widen = math.exp(float(ndtri(0.5 + confidence / 2)) * math.sqrt(max(0.0, variance)) / (1 - value))
+    return Interval(value, max(-1.0, 1 - (1 - value) * widen), 1 - (1 - value) / widen, n)
