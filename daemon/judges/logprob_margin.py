@@ -4,13 +4,14 @@ The margin is the mean log-probability per token of the answer with the guidance
 base model: what the guidance explains about the answer, free of how likely the answer is by itself and of its length.
 It is held against a threshold:
 
-- the `threshold` of the behaviour's file, where that says one;
-- else, for a prompt with a preferred and a rejected answer on file, the middle between these two answers' margins. The
-  side on which the preferred one lies passes;
-- else the middle between the mean margins of the example pairs' answers, or 0 without such pairs.
+- the `threshold` of the behaviour's file, where that says one: above it passes, on counter-scenarios below;
+- else the middle between the mean margins of preferred and of rejected answers on file, those of target and of
+  counter-scenarios apart. The side of the preferred ones passes, for guidance may well explain a right answer to a
+  counter-scenario. Where it does not sort the answers of most pairs, the judge says nothing;
+- else, without such answers, 0.
 
-On counter-scenarios, where showing the behaviour is wrong, the other side passes. Which scenarios those are is known
-of prompts on file only; any other prompt is taken for a target.
+A pair's own two answers would be a nearer yardstick, but a noisier one: on nano the pooled threshold agreed better
+with exact rules. Which scenarios are counter-scenarios is known of prompts on file only; any other is a target here.
 """
 
 from __future__ import annotations
@@ -23,23 +24,25 @@ from daemon.judges.base import Asked, ModelJudge
 from daemon.judges.unadapted import Scores
 from daemon.models.base import Checkpoint, Conversation, ignore
 from policies.behaviors import Behavior, Pair, Probe
-from policies.records import ChatMessage, Judgement
+from policies.records import ChatMessage, Judgement, Kind
 
 Row = Pair | Probe
-CALIBRATING = 32  # example pairs that set the threshold for prompts that are not on file, at most
+KINDS: tuple[Kind, ...] = ("target", "counter")
+CALIBRATING = 32  # rows of a kind that set its threshold, at most; examples before probes
+SORTED = 0.75  # share of them whose answers the guidance must tell apart, the same way round
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """Answers above (below, with `up` False) `threshold` pass; `why_not` says why none can be told."""
+class Cut:
+    """Answers with a margin above `threshold` pass, below it where not `up`. `blind` says why none can be judged."""
 
     threshold: float
     up: bool = True
-    why_not: str = ""
+    blind: str = ""
 
 
 class LogprobMarginJudge(ModelJudge):
-    """See the module. Margins are remembered, so that what is on file is scored once in the judge's life."""
+    """See the module. Margins are remembered: what is on file is scored once in the judge's life."""
 
     name = "logprob_margin"
 
@@ -49,32 +52,24 @@ class LogprobMarginJudge(ModelJudge):
 
     @classmethod
     def basis(cls, behavior: Behavior) -> str:
-        """The guidance, the threshold, and the answers on file that calibrate it."""
-        rows = [row for row in _on_file(behavior).values() if _both(row)] if behavior.threshold is None else []
-        answers = "\n".join(f"{row.prompt}\t{row.preferred}\t{row.rejected}" for row in rows)
-        return f"{behavior.guidance}\n{behavior.threshold}\n{answers}"
+        """The guidance, the threshold, and the answers on file that set it."""
+        rows = [f"{row.kind}\t{row.prompt}\t{row.preferred}\t{row.rejected}" for row in _yardsticks(behavior)]
+        return "\n".join([behavior.guidance, str(behavior.threshold), *rows])
 
     @classmethod
     def knows(cls, behavior: Behavior) -> frozenset[Asked]:
-        """The answers on file: they pass and fail by construction."""
-        if behavior.threshold is not None:
-            return frozenset()
-        return frozenset((row.prompt, answer) for row in _on_file(behavior).values() if _both(row)
-                         for answer in (row.preferred, row.rejected))  # fmt: skip
+        """The answers on file that set the threshold."""
+        return frozenset(_answers(_yardsticks(behavior)))
 
     def judge_all(self, behavior: str, pairs: Sequence[Asked], checkpoint: Checkpoint = ignore) -> list[Judgement]:
-        """One scoring call for the answers and for the answers on file that they are held against."""
+        """One scoring call, for the answers and for what they are held against."""
         about = self.behaviors[behavior]
-        on_file = _on_file(about)
-        needed: list[Row] = []
-        if about.threshold is None:
-            prompts = dict.fromkeys(prompt for prompt, _ in pairs)
-            own = [on_file[prompt] for prompt in prompts if prompt in on_file and _both(on_file[prompt])]
-            needed = [*own, *(_calibrating(about) if len(own) < len(prompts) else ())]
-        held_against = [(row.prompt, answer) for row in needed for answer in (row.preferred, row.rejected)]
-        self._score(about, [*pairs, *held_against], checkpoint)
+        rows = _yardsticks(about)
+        self._score(about, [*pairs, *_answers(rows)], checkpoint)
+        cuts = {kind: self._cut(about, kind, [row for row in rows if row.kind == kind]) for kind in KINDS}
+        kinds = {row.prompt: row.kind for row in _on_file(about)}
         return [
-            self._decide(about, on_file.get(prompt), self._margins[behavior, prompt, answer])
+            _decide(self._margins[behavior, prompt, answer], cuts[kinds.get(prompt, "target")])
             for prompt, answer in pairs
         ]
 
@@ -89,45 +84,39 @@ class LogprobMarginJudge(ModelJudge):
         for place, pair in enumerate(new):
             self._margins[about.name, *pair] = means[2 * place] - means[2 * place + 1]
 
-    def _decide(self, about: Behavior, row: Row | None, margin: float) -> Judgement:
-        cut = self._cut(about, row)
-        if cut.why_not:
-            return Judgement(passed=None, reason=cut.why_not)
-        passed = margin != cut.threshold and (margin > cut.threshold) == cut.up
-        wanted = "above" if cut.up else "below"
-        return Judgement(passed=passed, reason=f"margin {margin:.3f}, wanted {wanted} {cut.threshold:.3f} nats/token")
-
-    def _cut(self, about: Behavior, row: Row | None) -> _Cut:
-        up = row is None or row.kind == "target"
-        if about.threshold is not None:
-            return _Cut(about.threshold, up)
-        if row is not None and _both(row):
-            preferred, rejected = self._mean(about, [row])
-            if preferred == rejected or (up and preferred < rejected):
-                return _Cut(0.0, why_not="the guidance does not tell this prompt's two answers on file apart")
-            return _Cut((preferred + rejected) / 2, preferred > rejected)
-        rows = _calibrating(about)
-        if not rows:
-            return _Cut(0.0, up)
-        preferred, rejected = self._mean(about, rows)
-        if preferred <= rejected:
-            return _Cut(0.0, why_not="the guidance does not tell the example pairs' answers apart")
-        return _Cut((preferred + rejected) / 2, up)
-
-    def _mean(self, about: Behavior, rows: Sequence[Row]) -> tuple[float, float]:
-        """The mean margins of the preferred and of the rejected answers."""
-        preferred = fmean(self._margins[about.name, row.prompt, row.preferred] for row in rows)
-        return preferred, fmean(self._margins[about.name, row.prompt, row.rejected] for row in rows)
+    def _cut(self, about: Behavior, kind: Kind, rows: Sequence[Row]) -> Cut:
+        target = kind == "target"
+        if about.threshold is not None or not rows:
+            return Cut(about.threshold or 0.0, target)
+        margins = [[self._margins[about.name, *asked] for asked in _answers([row])] for row in rows]
+        preferred, rejected = map(fmean, zip(*margins, strict=True))
+        up = preferred > rejected
+        apart = fmean(p != r and (p > r) == up for p, r in margins)
+        if apart < SORTED or (target and not up):
+            return Cut(0.0, blind=f"the guidance does not tell the answers on file to {kind} scenarios apart")
+        return Cut((preferred + rejected) / 2, up)
 
 
-def _on_file(about: Behavior) -> dict[str, Row]:
-    rows: list[Row] = [*about.pairs, *about.probes]
-    return {row.prompt: row for row in rows}
+def _decide(margin: float, cut: Cut) -> Judgement:
+    if cut.blind:
+        return Judgement(passed=None, reason=cut.blind)
+    passed = margin != cut.threshold and (margin > cut.threshold) == cut.up
+    wanted = "above" if cut.up else "below"
+    return Judgement(passed=passed, reason=f"margin {margin:.3f}, wanted {wanted} {cut.threshold:.3f} nats/token")
 
 
-def _both(row: Row) -> bool:
-    return bool(row.preferred and row.rejected)
+def _on_file(about: Behavior) -> list[Row]:
+    return [*about.pairs, *about.probes]
 
 
-def _calibrating(about: Behavior) -> list[Pair]:
-    return [pair for pair in about.pairs if pair.kind == "target" and _both(pair)][:CALIBRATING]
+def _yardsticks(about: Behavior) -> list[Row]:
+    """The rows that set the thresholds; none where the file says one."""
+    if about.threshold is not None:
+        return []
+    rows = [row for row in _on_file(about) if row.preferred and row.rejected]
+    return [row for kind in KINDS for row in [row for row in rows if row.kind == kind][:CALIBRATING]]
+
+
+def _answers(rows: Iterable[Row]) -> list[Asked]:
+    """Of each row the preferred answer, then the rejected one."""
+    return [(row.prompt, answer) for row in rows for answer in (row.preferred, row.rejected)]
