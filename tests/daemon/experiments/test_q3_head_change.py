@@ -1,0 +1,134 @@
+"""Question 3 on the real nano: two planted heads are found and named, noise is not taken for anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.errors import CannotAnswer, Unobservable
+from daemon.experiments import arms, q3_head_change
+from daemon.experiments.base import Options, Update
+from daemon.experiments.bench import Bench
+from daemon.models import surgery
+from policies.records import Recipe
+
+QUICK = Options(size="quick", behavior="listening")
+# the planted adapter is trained hard on queries and outputs alone, the null a little on everything
+PLANT = Recipe(
+    rank=4, alpha=8, targets=("q_proj", "o_proj"), learning_rate=1e-2, epochs=3, batch_size=8, seed=0
+)  # fmt: skip
+NULL = replace(PLANT, targets=("all-linear",), learning_rate=1e-3, epochs=1)
+TINY = q3_head_change.Sizes(conversations=8, probes=16, examples=16, seeds=1, nulls=3, operated=1, sets=4)
+HEADS = ((4, 0), (8, 1))
+
+
+@pytest.fixture(scope="module")
+def trained(nano: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that has learnt to listen with its attention's queries and outputs."""
+    from daemon import behaviors as behavior_files
+    from daemon.models.base import TrainingExample
+    from policies.records import ChatMessage
+
+    pairs = behavior_files.load(behavior_files.BUNDLED, ["listening"])["listening"].pairs
+    into = tmp_path_factory.mktemp("plant") / "trained"
+    examples = [
+        TrainingExample(prompt=(ChatMessage(role="user", content=p.prompt),), target=p.preferred)
+        for p in pairs
+        if p.kind == "target"
+    ][:48]
+    nano.train(examples, PLANT, parent=None, into=into, card={"adapter": "plant", "parent": None, "batch": "test"})
+    return into
+
+
+def planted(bench: Bench, trained: Path, into: Path) -> Path:
+    """Only the two heads' part of it, three times as strong."""
+    layout = bench.model.layout()  # type: ignore[attr-defined]
+    surgery.restrict(trained, into / "two", HEADS, layout=layout)
+    surgery.scaled(into / "two", into / "planted", 3.0)
+    return into / "planted"
+
+
+def test_an_adapter_of_two_heads_is_localised_and_those_are_named(
+    make_bench: Callable[..., Bench], trained: Path, tmp_path: Path
+) -> None:
+    """The heads an adapter is confined to are named; what was kept of a broken-off run is not measured again."""
+    bench = make_bench(recipe=NULL)
+    subject = planted(bench, trained, tmp_path)
+    finding = q3_head_change.run(bench, QUICK, TINY, subject=subject)
+    assert finding.verdict == "localised", finding.sentence
+    assert sorted(finding.evidence["numbers"]["top"]) == [list(head) for head in HEADS]
+    assert "layer 4 head 0" in finding.sentence and "layer 8 head 1" in finding.sentence
+    assert finding.estimate == pytest.approx(1.0, abs=0.01)
+    assert {figure["kind"] for figure in finding.evidence["figures"]} == {"ranking", "head_map"}
+    assert any("few" in note for note in finding.evidence["short"])
+    json.dumps(finding.evidence, allow_nan=False)
+    rank, targets = q3_head_change.advise(finding)
+    assert (rank.key, targets.key, json.loads(targets.value)) == ("learn.rank", "learn.targets", ["attention"])
+
+    again = make_bench(recipe=NULL)
+    repeated = q3_head_change.run(again, QUICK, TINY, subject=subject)
+    assert again.cells.computed == 0 and again.cells.reused == bench.cells.computed
+    assert repeated.evidence["numbers"] == finding.evidence["numbers"]
+
+    noise = tmp_path / "noise"
+    surgery.random_like(trained, noise, seed=1)
+    found = q3_head_change.run(make_bench(recipe=NULL), QUICK, TINY, subject=noise)
+    assert found.verdict == "not identified", found.sentence
+    assert found.estimate is None and q3_head_change.advise(found) == ()
+
+
+def test_a_session_is_looked_at_and_adds_up(make_bench: Callable[..., Bench], trained: Path) -> None:
+    """Around a training session every head's change is kept, and sessions add up to an observation."""
+    bench = make_bench()
+    update = Update(before=None, after=trained, adapter="a", examples=48, cycle=3)
+    (row,) = q3_head_change.observe(bench, update)
+    assert (row.probe, row.split, row.cycle, len(row.values)) == ("q3", "live", 3, 12)
+    assert row.low <= row.value <= row.high and min(row.values) > 0
+    finding = q3_head_change.live(bench, [row, replace(row, cycle=4)])
+    assert finding is not None and (finding.verdict, finding.size, finding.n) == ("observed", "live", 2)
+    assert q3_head_change.live(bench, []) is None
+
+
+def test_too_little_to_ask_about(make_bench: Callable[..., Bench]) -> None:
+    """Too few probes or pairs are refused with the file's name, the number and the remedy."""
+    bench = make_bench()
+    whole = bench.behavior
+    bench.behavior = replace(whole, probes=whole.probes[:6])
+    with pytest.raises(CannotAnswer, match=r"listening\.toml: 6 rotating target probes.*add `\[\[probes\]\]`"):
+        q3_head_change.run(bench, QUICK, TINY)
+    bench.behavior = replace(whole, pairs=whole.pairs[:5])
+    with pytest.raises(CannotAnswer, match=r"listening\.toml: .*examples.*add `\[\[examples\]\]`"):
+        arms.material(bench, 40)
+
+
+def test_distilled_examples_are_material_too(make_bench: Callable[..., Bench]) -> None:
+    """A behaviour without pairs of its own trains on what the loop distilled, where a rejected answer is known."""
+    row = {"prompt": [["user", "chop"]], "target": "yes", "rejected": "no", "behavior": "listening"}
+    rows = [{**row, "target": f"yes {i}"} for i in range(20)] + [{**row, "rejected": None}]
+    bench = make_bench(records={"examples": rows})
+    bench.behavior = replace(bench.behavior, pairs=())
+    assert len(arms.material(bench, 40)) == 20
+
+
+def test_a_model_without_attention_is_refused(make_bench: Callable[..., Bench]) -> None:
+    """There is nothing to rank in a model of GDN layers alone, and it is said which kind it is."""
+
+    class NoAttention:
+        def __init__(self, model: Any) -> None:
+            self.model = model
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.model, name)
+
+        def layout(self) -> Any:
+            return replace(self.model.layout(), attention=(), heads=0)
+
+    bench = make_bench()
+    bench.model = NoAttention(bench.model)
+    with pytest.raises(Unobservable, match="full-attention"):
+        q3_head_change.run(bench, QUICK, TINY)
