@@ -1,0 +1,93 @@
+"""The seven questions, answered on nano: six cycles of the loop first, then each question asked of the daemon.
+
+    .venv/bin/python benchmarks/seven_questions.py --full --save --state .seven
+
+With `--save` it writes benchmarks/results/seven_questions.json, docs/EXPERIMENTS.md and docs/experiments/*.svg. A state
+folder that is given is gone on with: what was answered there at this size is not asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import arguments, daemon_config, dreamctl, finish, running, script
+from seven_pages import write_pages
+
+CYCLES = 6
+QUESTIONS = ("q1", "q2", "q3", "q4", "q5", "q6", "q7")
+
+
+def answered(answers: dict[str, Any], question: str, size: str) -> bool:
+    """Is there an answer of this size?"""
+    latest = answers["questions"][question]["latest"]
+    return latest is not None and latest["size"] == size
+
+
+def ask(state: Path, question: str, size: str) -> str:
+    """Ask one question and wait; what it said when it could not be answered."""
+    done = subprocess.run(
+        [script("dreamctl"), "--state", str(state), "ask", question, f"--{size}", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stderr.strip() if done.returncode else ""
+
+
+def main() -> None:
+    """Run the loop, ask, write."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument(
+        "--full", action="store_true", help="the protocol's sizes (an hour or two); else the quick ones"
+    )
+    parser.add_argument("--state", type=Path, help="keep the state there, and go on with it")
+    parser.add_argument("--only", nargs="*", choices=QUESTIONS, help="ask only these")
+    options = parser.parse_args()
+    size = "full" if options.full else "quick"
+    folder = options.state or Path(tempfile.mkdtemp(prefix="dl"))
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / "s"
+    config = daemon_config(folder, {"schedule": {"cycle": "manual"}})
+    began = time.monotonic()
+    if not (state / "report.json").exists():
+        print(f"{CYCLES} cycles of the loop", file=sys.stderr, flush=True)
+        command = [script("dreamloopd"), "--config", str(config), "--state", str(state), "--cycles", str(CYCLES)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=(folder / "cycles.log").open("w"))
+    failed: dict[str, str] = {}
+    with running(config, state):
+        for question in options.only or QUESTIONS:
+            if answered(dreamctl(state, "answers"), question, size):
+                continue
+            print(f"{question} --{size}", file=sys.stderr, flush=True)
+            if why := ask(state, question, size):
+                failed[question] = why
+                print(why, file=sys.stderr, flush=True)
+        answers = dreamctl(state, "answers")
+    seconds = round(time.monotonic() - began)
+    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+    summary = {name: short(row["latest"]) for name, row in answers["questions"].items()}
+    command = f".venv/bin/python benchmarks/seven_questions.py --{size} --save"
+    finish(
+        "seven_questions", {"command": command, "seconds": seconds, "failed": failed, "answers": summary}, options.save
+    )
+    if options.save:
+        write_pages(answers, command)
+
+
+def short(finding: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the result file keeps of a finding: no figures."""
+    if finding is None:
+        return None
+    kept = ("verdict", "sentence", "estimate", "low", "high", "n", "size", "behavior", "seconds")
+    evidence = {
+        name: finding["evidence"].get(name) for name in ("unit", "null", "seeds", "controls", "short", "numbers")
+    }
+    return {name: finding[name] for name in kept} | evidence
+
+
+if __name__ == "__main__":
+    main()
