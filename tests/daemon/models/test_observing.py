@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from daemon.errors import Cancelled, DreamloopError, Unobservable
 from daemon.models import anatomy, loading
@@ -18,48 +17,11 @@ from daemon.models.fake import FakeModel
 from daemon.models.hf import HFModel
 from policies.records import ChatMessage, Recipe
 from tests.daemon.models import tiny
+from tests.daemon.models.passages import PASSAGES, distinguishable, hooks, said
 
 RECIPE = Recipe(
     rank=4, alpha=8, targets=("all-linear",), learning_rate=2e-2, epochs=4, batch_size=2, seed=1
 )  # fmt: skip
-
-
-def said(text: str) -> tuple[ChatMessage, ...]:
-    return (ChatMessage(role="user", content=text),)
-
-
-PASSAGES = [
-    Passage(prompt=said("please sorts a list with grep"), answer="yes", span=(7, 14)),
-    Passage(prompt=said("no"), answer="the quick brown fox says yes or no to you now", span=(0, 2)),
-    Passage(prompt=said("do it now instead, and then the list"), answer="do it"),
-    Passage(prompt=said("fox")),
-]
-
-
-class Adds(nn.Module):
-    """A block that anybody can tell from the others: it adds 1 in its own dimension."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.dimension = dimension
-
-    def forward(self, hidden_states: torch.Tensor, **_: object) -> torch.Tensor:
-        """As a decoder layer."""
-        moved = hidden_states.clone()
-        moved[..., self.dimension] += 1
-        return moved
-
-
-def distinguishable(model: HFModel) -> None:
-    """Replace the blocks by those that can be told apart."""
-    blocks = anatomy.layers(model.net)
-    for number in range(len(blocks)):
-        blocks[number] = Adds(number)
-
-
-def hooks(model: HFModel) -> int:
-    """How many forward hooks hang on the model."""
-    return sum(len(module._forward_hooks) for module in model.net.modules())
 
 
 def tokens(model: HFModel, passage: Passage) -> tuple[list[int], int]:
@@ -135,8 +97,9 @@ def test_attention_rows_are_distributions_and_transformers_own(model: HFModel, t
     assert model.net.config._attn_implementation == "sdpa"  # type: ignore[union-attr]
 
 
-def test_neighbours_and_padding_change_nothing(model: HFModel) -> None:
+def test_neighbours_and_padding_change_nothing(base_nano: HFModel) -> None:
     """Each instrument sees a passage the same in a batch of other lengths as alone."""
+    model = base_nano
     prompts = [passage.prompt for passage in PASSAGES]
     looks: list[Callable[[list[Passage]], list[np.ndarray]]] = [
         lambda some: [found.weights for found in model.attention(some)],
@@ -148,7 +111,7 @@ def test_neighbours_and_padding_change_nothing(model: HFModel) -> None:
         together = look(PASSAGES)
         assert look([]) == []
         for whole, passage in zip(together, PASSAGES, strict=True):
-            assert np.allclose(whole, look([passage])[0], atol=2e-5)
+            assert np.allclose(whole, look([passage])[0], rtol=1e-4, atol=1e-3)
 
 
 def test_recurrent_state_is_transformers_own_at_the_end_of_the_users_text(model: HFModel) -> None:
@@ -188,7 +151,7 @@ def test_a_span_is_found_in_tokens(base_nano: HFModel, context: int | None) -> N
     words = "use the backup, not the config. please sort the notes"
     early = ChatMessage(role="user", content=" ".join([words] * 6))
     prompt = (early, ChatMessage(role="assistant", content=words), ChatMessage(role="user", content=words))
-    for text in ("backup", "not the config", "notes", words):
+    for text in ("backup", ", not the config", "notes", words):
         start = words.index(text)
         passage = Passage(prompt=prompt, answer="i will use it.", span=(start, start + len(text)))
         found = model.attention([passage])[0]

@@ -14,7 +14,7 @@ from daemon.models import anatomy
 from daemon.models.base import Passage, Sampling, TrainingExample
 from daemon.models.hf import HFModel
 from policies.records import Recipe
-from tests.daemon.models.test_observing import PASSAGES, distinguishable, hooks, said
+from tests.daemon.models.passages import PASSAGES, distinguishable, hooks, said
 
 RECIPE = Recipe(
     rank=4, alpha=8, targets=("all-linear",), learning_rate=2e-2, epochs=4, batch_size=2, seed=1
@@ -23,9 +23,9 @@ PAIRS = [(passage.prompt, passage.answer) for passage in PASSAGES]
 GREEDY = Sampling(temperature=0, max_tokens=8)
 
 
-def vector(seed: int = 0, size: float = 3.0) -> np.ndarray:
+def vector(seed: int = 0, size: float = 3.0, width: int = 32) -> np.ndarray:
     """A random direction of the tiny model's width."""
-    drawn = np.random.default_rng(seed).standard_normal(32).astype(np.float32)
+    drawn = np.random.default_rng(seed).standard_normal(width).astype(np.float32)
     return drawn * np.float32(size / np.linalg.norm(drawn))
 
 
@@ -49,11 +49,11 @@ def test_every_token_of_a_prompt_and_its_answer_is_moved(model: HFModel) -> None
         assert not np.allclose(moved[:, 2], vector(), atol=1e-4)  # the next block reads what was added
 
 
-def test_generation_is_steered_in_prefill_and_in_decoding(model: HFModel) -> None:
+def test_generation_is_steered_in_prefill_and_in_decoding(base_nano: HFModel) -> None:
     """Cached answers are those of whole forwards under the same steering, token by token, and not the plain ones."""
-    prompt = PASSAGES[0].prompt
+    model, prompt = base_nano, PASSAGES[0].prompt
     plain = model.generate([prompt], GREEDY)
-    with model.steered({1: vector(), 4: vector(1)}, 4.0):
+    with model.steered({5: vector(1, 200, 160), 8: vector(0, 400, 160)}, 1.0):
         steered = model.generate([prompt], GREEDY)
         ids = model.chat.prompt(prompt)
         wanted: list[int] = []
@@ -63,14 +63,15 @@ def test_generation_is_steered_in_prefill_and_in_decoding(model: HFModel) -> Non
                 if token in model.chat.stops:
                     break
                 wanted.append(token)
-    assert wanted and steered == [model.chat.text(wanted)] != plain
+    assert len(set(wanted)) > 2 and steered == [model.chat.text(wanted)] != plain
 
 
-def test_a_vector_that_says_one_word_says_it_from_first_to_last(model: HFModel) -> None:
+def test_a_vector_that_says_one_word_says_it_from_first_to_last(base_nano: HFModel) -> None:
     """Moved far towards a word at the last block, the first token (prefill) and all others (decode) are that word."""
-    word = model.chat.ids("grep")[0]
-    towards = anatomy.backbone(model.net).embed_tokens.weight[word].detach().numpy()  # type: ignore[union-attr,index]
-    with model.steered({4: towards}, 1000.0):
+    model = base_nano
+    (word,) = model.chat.ids(" grill")
+    towards = anatomy.logits(model.net, torch.eye(160))[:, word].numpy()
+    with model.steered({8: towards}, 1e4):
         answers = model.generate([passage.prompt for passage in PASSAGES], GREEDY)
     assert answers == [model.chat.text([word] * 8)] * len(PASSAGES)
 
