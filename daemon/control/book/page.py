@@ -110,7 +110,7 @@ def _section(key: str, n: int, facts: Mapping[str, Any], advice: Sequence[Mappin
         question=one_line(facts.get("title")) or question,
         answers=[_answer(f"q{n}{'ab'[i]}", finding, now) for i, finding in enumerate(shown.values())],
         advice=[_advice(one) for one in advice if one.get("question") == key or one.get("finding") in ids],
-        history=[_past(row, now) for row in objects(facts.get("history"))[-HISTORY:]],
+        history=[_past(row, now) for row in objects(facts.get("history"))[: -HISTORY - 1 : -1]],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from daemon.control.book import figures, svg
 
 SHEET = Path(__file__).parent / "style.css"
+VARIABLES = re.compile(r"^(?:@media \(prefers-color-scheme.*?^\}|:root \{.*?^\})$", re.MULTILINE | re.DOTALL)
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'
 
 
@@ -21,11 +22,7 @@ def picture(figure: Mapping[str, Any]) -> str:
     drawn = svg.draw(kind, figure, "figure")
     width, height = re.findall(r"[\d.]+", drawn[: drawn.index(">")])[2:4]
     # in a file of its own the root element is the <svg>, so the page's variables work as they are
-    colours = "".join(
-        re.findall(
-            r"^(?:@media \(prefers-color-scheme.*?^\}|:root \{.*?^\})$", SHEET.read_text(encoding="utf-8"), re.M | re.S
-        )
-    )
+    colours = "".join(VARIABLES.findall(SHEET.read_text(encoding="utf-8")))
     style = f"<style>{colours} text {{ font-family: {FONT}; }} * {{ stroke-linejoin: round; }}</style>"
     start = drawn.index(">") + 1
     size = f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'

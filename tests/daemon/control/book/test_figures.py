@@ -12,6 +12,7 @@ import pytest
 
 from daemon.control.book import figures, svg
 from daemon.control.book.palette import HEAT, SERIES, VARIABLES
+from daemon.control.book.standalone import picture
 from tests.daemon.control.book import sample
 
 KINDS = (
@@ -162,6 +163,18 @@ def test_the_strongest_cell_has_the_strongest_colour() -> None:
     fills = [element.get("fill") for element in root.iter() if str(element.get("fill")).startswith("var(--heat")]
     cells = fills[:6]
     assert cells[4] == VARIABLES[HEAT[-1]] and cells[3] == VARIABLES[HEAT[0]]
+
+
+def test_a_picture_of_its_own_brings_its_colours() -> None:
+    """An SVG file for a document: well-formed, with a size, and every variable it uses defined for light and dark."""
+    text = picture(small()["transfer"])
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert float(str(root.get("width"))) == svg.WIDTH and float(str(root.get("height"))) > 100
+    for name in set(re.findall(r"var\((--[\w-]+)\)", text)):
+        assert len(re.findall(rf"{name}:", text)) == 2, name
+    with pytest.raises(ValueError, match="no figure of the kind 'hologram'"):
+        picture({"kind": "hologram"})
 
 
 def test_series_differ_in_more_than_colour() -> None:

@@ -101,8 +101,9 @@ def test_a_live_answer_alone_is_the_answer() -> None:
 
 
 def test_history_and_report_are_tables(page: str) -> None:
-    """Earlier answers per question; base against serving on sealed probes."""
-    assert "not identified 9.5 [6.4, 14.8] 60 quick" in section(page, "q1")
+    """Answers per question, the newest first; base against serving on sealed probes."""
+    text = section(page, "q1")
+    assert text.index("9.5 [6.4, 14.8] 800 full") < text.index("not identified 9.5 [6.4, 14.8] 60 quick")
     text = Reader(page).text
     assert "listening 48 % [43 %, 53 %], n 200 10 %" in text
     assert "general skill 13 %" in text
