@@ -29,7 +29,7 @@ from daemon.judges.agreement import admit
 from daemon.lock import StateLock
 from daemon.loop import Loop
 from daemon.metrics import Metrics, stop_serving
-from daemon.models import adapters
+from daemon.models import adapters, vectors
 from daemon.models.loading import check, fingerprint, resolve
 from daemon.remembering import Remembering
 from daemon.schedule import Schedule
@@ -93,11 +93,17 @@ class App:
             if len(remembering.memory) and behavior.graph_key not in remembering.memory:
                 log.warning("a behaviour's pattern node is not in the memory graph", behavior=behavior.name,
                             graph_key=behavior.graph_key)  # fmt: skip
+
+        def workable(key: str, value: Any) -> None:
+            if key == "serve.steering":
+                vectors.check(config.state, value, lambda: fingerprint(model))
+
+        workable("serve.steering", config.serve.steering)
         adapters.sweep(config.state / "adapters")
         store = Store.open(config.store.url or f"sqlite:///{config.state / 'dreamloop.db'}")
 
         self._keep_apart(store)
-        settings = Settings(config, store.fact(OVERRIDES))
+        settings = Settings(config, store.fact(OVERRIDES), check=workable)
 
         # What watches: metrics, the feed behind `dreamctl watch`, the terminal.
         feed = Feed()
@@ -158,7 +164,7 @@ class App:
                 advising.applied(store.find(Advice, finding=happening["finding"]))
 
         asking = Asking()
-        advising = Advising(store, settings, clock=time.time, tell=telling)
+        advising = Advising(store, settings, clock=time.time, tell=telling, check=workable)
         stations = (Listen(), Dreaming(), Grade(), Learn(placebo=self.placebo), Judge(), Guard())
         loop = Loop(
             config=config,

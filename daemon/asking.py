@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from daemon.errors import ConfigError
 from daemon.events import ERRAND, Job, JobFinished, Stage
 from daemon.experiments.base import QUESTIONS, names
+from daemon.models import vectors
 from daemon.stations.base import NOTHING, Plan, View, folder_of
 from daemon.stations.guard import FACT as GUARD
 from daemon.stations.learn import recipe_of
@@ -33,7 +34,7 @@ from policies.records import (
 )
 
 T = TypeVar("T")
-ROOT, VECTORS = "experiments", "steering"  # folders of the state
+ROOT = "experiments"  # a folder of the state
 ASKED_DREAMS, LIVE_DREAMS = 5_000, 600  # the newest ones that go along with a question, and with a session
 ALARMS, SESSIONS = 200, 60
 SECTIONS = ("schedule", "dream", "grade", "learn", "judge", "guard", "serve")
@@ -112,7 +113,7 @@ class Asking:
             "max_tokens": config.model.max_tokens,
             "seed": config.daemon.seed,
             "root": str(config.state / ROOT),
-            "vectors": str(config.state / VECTORS),
+            "vectors": str(config.state / vectors.FOLDER),
             "general_examples": str(general_file(config, "examples")),
             "records": {
                 **records,

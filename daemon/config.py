@@ -63,6 +63,7 @@ class ServeSection(Section):
 
     backend: str = "hf"
     temperature: float = Field(default=1.0, ge=0, le=2)
+    steering: list[str] = Field(default=[], description="behaviours whose steering vector is applied to what is served")
 
 
 class TrafficSection(Section):
@@ -290,6 +291,13 @@ def _check(config: Config) -> None:
         )
     if not config.behaviors.train:
         raise ConfigError(f"{config.file}: `behaviors.train` is empty; name at least one behaviour")
+    named = [*config.behaviors.train, *config.behaviors.guard]
+    if strange := sorted(set(config.serve.steering) - set(named)):
+        raise ConfigError(
+            f"{config.file}: `serve.steering` names {strange}, which `[behaviors]` does not; it has {', '.join(named)}"
+        )
+    if len(set(config.serve.steering)) < len(config.serve.steering):
+        raise ConfigError(f"{config.file}: `serve.steering` names a behaviour twice; once is enough")
     if config.learn.general_share + config.learn.counter_share >= 1:
         raise ConfigError(
             f"{config.file}: `learn.general_share` and `learn.counter_share` leave no room for what was learned; "

@@ -25,6 +25,7 @@ from daemon.control.feed import Feed
 from daemon.errors import AdapterError, ConfigError, DreamloopError
 from daemon.events import ERRAND, STAGES, CycleDue, Job, Stage
 from daemon.loop import Loop
+from daemon.models import vectors
 from daemon.schedule import Schedule
 from daemon.settings import Settings
 from daemon.store.store import Store
@@ -276,6 +277,7 @@ class Desk:
             key=uuid.uuid4().hex,
             messages=[*talk[-CHAT_MESSAGES:], {"role": "user", "content": text}],
             adapter_folder=str(self._config.state / folder.folder) if folder else None,
+            steering=vectors.files(self._config.state, self._config.serve.steering),
             temperature=self._config.serve.temperature,
             max_tokens=self._config.model.max_tokens,
             seed=uuid.uuid4().int % 2**31,

@@ -39,6 +39,12 @@ class AdapterError(DreamloopError):
     exit_code = 3
 
 
+class VectorError(DreamloopError):
+    """A steering vector cannot be saved, found or applied."""
+
+    exit_code = 3
+
+
 class AlreadyRunning(DreamloopError):
     """Another daemon owns this state folder."""
 

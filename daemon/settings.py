@@ -25,10 +25,20 @@ SHAPE = ("learn.rank", "learn.alpha", "learn.targets")  # fixed for an adapter's
 
 
 class Settings:
-    """`config` is what is in force now; `changed` is called with it after every change."""
+    """`config` is what is in force now; `changed` is called with it after every change.
 
-    def __init__(self, file: Config, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    `check(key, value)` raises DreamloopError for an override that cannot work here any more: it is not taken up.
+    """
+
+    def __init__(
+        self,
+        file: Config,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        check: Callable[[str, Any], None] = lambda key, value: None,
+    ) -> None:
         self.file = file
+        self.check = check
         self.config = file
         self.overrides: dict[str, dict[str, Any]] = {}
         self.changed: Callable[[Config], None] = lambda config: None
@@ -40,8 +50,9 @@ class Settings:
             log.warning("the configuration file has changed since advice was accepted; the file wins", key=key)
             return
         try:
+            self.check(key, kept["value"])
             self.config = self.preview(key, kept["value"])
-        except ConfigError as error:
+        except DreamloopError as error:
             log.warning("advice accepted earlier does not fit any more; the file's value is used", error=str(error))
             return
         self.overrides[key] = kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -23,16 +24,19 @@ def measure(
     *,
     samples: int,
     sampling: Sampling,
+    answering: AbstractContextManager[None] | None = None,
     checkpoint: Checkpoint = ignore,
 ) -> list[float]:
     """Per probe the share of `samples` answers that passed, in [0, 1].
 
     Answers that the judge cannot read count for nothing; a probe without a readable one counts as failed (0.0). The
     model's randomness is its own per (seed, prompt, repetition), so two adapters meet the same luck on the same probes.
+    `answering` is entered while the model answers and left before anybody judges: steering must not reach the judge.
     """
     asked = [probe for probe in probes for _ in range(samples)]
     prompts = [(ChatMessage(role="user", content=probe.prompt),) for probe in asked]
-    answers = model.generate(prompts, sampling, checkpoint)
+    with answering or nullcontext():
+        answers = model.generate(prompts, sampling, checkpoint)
     # judging asks to go on, too, at the count where answering ended
     judgements = judge_all(
         judge,

@@ -15,6 +15,7 @@ from daemon import behaviors as behavior_files
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
+from daemon.models import vectors
 from daemon.models.base import Sampling, folder
 from daemon.probes import behavior as behavior_probe
 from daemon.stations.base import Plan, View, folder_of
@@ -46,6 +47,7 @@ class Guard:
             chosen=chosen,
             adapter=view.serving,
             adapter_folder=folder_of(view, view.serving),
+            steering=vectors.files(view.config.state, view.config.serve.steering),
             temperature=view.config.serve.temperature,
             max_tokens=view.config.model.max_tokens,
             seed=view.rng("guard").randrange(2**31),
@@ -131,19 +133,24 @@ def _feed(
 
 
 def _current(view: View) -> dict[str, Any]:
-    """The watch's state, brought up to date with who serves and with the graph that surfaces."""
+    """The watch's state, brought up to date with who serves, how that is steered, and the graph that surfaces."""
     fingerprint = view.memory.fingerprint()
+    steering = list(view.config.serve.steering)
     start: dict[str, Any] = {
         "adapter": None,
         "since": 0.0,
         "seen": 0,
         "alarmed": [],
         "graph": fingerprint,
+        "steering": steering,
         "watch": watch.start(),
     }
-    kept = {**start, **(view.store.fact(FACT) or {})}
+    kept = {**start, "steering": [], **(view.store.fact(FACT) or {})}
     if kept["graph"] != fingerprint:  # another graph surfaces other nodes: its old rates say nothing
         kept = {**kept, "graph": fingerprint, "watch": watch.forget(kept["watch"], "graph")}
+    if kept["steering"] != steering:  # no rollback undoes that: what was seen before is nothing to compare with
+        afresh = _calibrated(view, watch.start(), view.serving)
+        return {**start, "adapter": view.serving, "since": view.now, "watch": afresh}
     if kept["adapter"] == view.serving:
         return kept
     since = view.store.fact("serving_since") or 0.0
@@ -166,7 +173,16 @@ def _handed_over(view: View, kept: Mapping[str, Any], since: float) -> watch.Sta
         state = watch.promoted(observed, settings)
     else:  # an operator's choice: what served before it is not what a rollback would bring back
         state = watch.start()
-    for name in view.behaviors:  # the gate measured the parent on the same kind of probe
+    return _calibrated(view, state, view.serving)
+
+
+def _calibrated(view: View, state: watch.State, adapter: str | None) -> watch.State:
+    """The gate measured the adapter's parent on the same kind of probe, unsteered: no baseline for what is steered."""
+    if view.config.serve.steering:
+        return state
+    record = view.store.get(Adapter, adapter) if adapter else None
+    parent = record.parent if record else None
+    for name in view.behaviors:
         rows = view.store.find(
             Measurement, adapter=parent, probe="behavior", behavior=name, kind="target", split="rotating",
             descending=True, limit=1,
@@ -218,6 +234,7 @@ def probe(payload: dict[str, Any], context: Context) -> Result:
             name,
             samples=1,
             sampling=sampling,
+            answering=vectors.applied(context.model, payload["steering"]),
             checkpoint=partial(context.checkpoint, note=f"probing {name}"),
         )
         failed[name] = [1 - value for value in values]

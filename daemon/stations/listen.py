@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from daemon.events import Job, JobFinished, Stage
+from daemon.models import vectors
 from daemon.stations.base import NOTHING, Plan, View, folder_of
 from policies.listen.signals import signals
 from policies.listen.turns import Exchange, exchanges
@@ -39,6 +40,7 @@ class Listen:
             seed=view.rng("traffic").randrange(2**31),
             adapter=view.serving,
             adapter_folder=folder_of(view, view.serving),
+            steering=vectors.files(view.config.state, view.config.serve.steering),
             temperature=view.config.serve.temperature,
             max_tokens=view.config.model.max_tokens,
             now=view.now,

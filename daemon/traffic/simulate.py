@@ -16,6 +16,7 @@ from typing import Any
 
 from daemon.events import Result
 from daemon.executors.base import Context
+from daemon.models import vectors
 from daemon.models.base import Sampling
 from daemon.models.base import folder as adapter_folder
 from daemon.probes import conversations
@@ -33,12 +34,13 @@ def run(payload: dict[str, Any], context: Context) -> Result:
     users = [
         SimulatedUser(seed=payload["seed"] * 100_003 + i, mix=payload["mix"]) for i in range(payload["conversations"])
     ]
-    talks = conversations.hold(
-        model,
-        users,
-        Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
-        lambda done, total: context.checkpoint(done, total, "simulated user"),
-    )
+    with vectors.applied(model, payload["steering"]):
+        talks = conversations.hold(
+            model,
+            users,
+            Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
+            lambda done, total: context.checkpoint(done, total, "simulated user"),
+        )
     write(folder / payload["name"], talks, started=payload["now"], adapter=payload["adapter"] or "base")
     context.checkpoint(conversations.LONGEST, conversations.LONGEST, "simulated user")
     return Result(notes={"file": payload["name"], "messages": sum(map(len, talks)), "conversations": len(talks)})

@@ -36,6 +36,8 @@ def test_the_shipped_configuration_is_valid() -> None:
         ('[learn]\nrank = "eight"\n', ["config.toml:2", "learn.rank", "valid integer"]),
         ('[schedule]\nwindow = "at night"\n', ["schedule.window", "HH:MM-HH:MM"]),
         ('[behaviors]\ntrain = ["listening"]\nguard = ["listening"]\n', ["behaviors.guard", "listening", "keep one"]),
+        ('[serve]\nsteering = ["listning"]\n', ["serve.steering", "listning", "listening, not_rushing, push_back"]),
+        ('[serve]\nsteering = ["listening", "listening"]\n', ["serve.steering", "twice"]),
         ("[behaviors]\ntrain = []\n", ["behaviors.train", "at least one"]),
         ("[learn]\nminimum = 99\nmaximum = 9\n", ["learn.minimum", "lower it to 9"]),
         ("[learn\n", ["config.toml", "not valid TOML", "line 1"]),

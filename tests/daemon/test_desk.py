@@ -306,6 +306,15 @@ def test_the_base_answers_while_no_adapter_serves(office: Office) -> None:
     assert {m.adapter for m in read_new(office.log("me"), lambda _: 0).messages} == {None}  # type: ignore[union-attr]
 
 
+def test_a_chat_is_steered_as_accepted_advice_says(office: Office) -> None:
+    """The job names the vectors' files from the moment that the setting is in force."""
+    office.chat("me", "hi")
+    office.desk._settings.set("serve.steering", ["listening"])
+    office.chat("me", "hi")
+    steering = [job.payload["steering"] for job in office.worker.jobs]
+    assert steering == [[], [str(office.here.config.state / "steering" / "listening.safetensors")]]
+
+
 def test_a_conversation_goes_on_even_in_another_daemon(office: Office) -> None:
     """The model sees what was said before, remembered from the log after a restart; other conversations are apart."""
     office.chat("me", "one")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.config import Config, build
-from daemon.errors import ConfigError
+from daemon.errors import ConfigError, VectorError
 from daemon.settings import LIVE, SHAPE, Settings, value_of, why_not_live
 
 
@@ -53,6 +53,17 @@ def test_overrides_are_taken_up_at_a_start() -> None:
     """What was accepted before a restart is in force after it."""
     kept = {"dream.temperature": {"value": 0.5, "file": 0.7}}
     assert Settings(config(), kept).config.dream.temperature == 0.5
+
+
+def test_an_override_that_cannot_work_any_more_is_not_taken_up() -> None:
+    """What was accepted and has lost its file since must not keep the daemon from starting: the file's value stands."""
+    kept = {"serve.steering": {"value": ["listening"], "file": []}}
+
+    def check(key: str, value: Any) -> None:
+        raise VectorError(f"{key}: there is no vector")
+
+    settings = Settings(config(), kept, check=check)
+    assert settings.config.serve.steering == [] and settings.overrides == {}
 
 
 def test_an_edited_file_wins() -> None:

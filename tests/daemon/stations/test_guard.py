@@ -133,6 +133,28 @@ def test_users_complaints_alone_raise_the_alarm(here: Here) -> None:
     assert plan.roll_back and here.store.serving() is None
 
 
+def test_steering_begins_the_watch_anew(make: Callable[..., Here]) -> None:
+    """What is served changes with it, and no rollback undoes that: neither what was seen unsteered nor what the gate
+    measured unsteered is a baseline, and a probe names the vector. Without it again the gate's measurement counts."""
+    here = make()
+    measured(here, None, failed=72)
+    here.adapter("a1", state="serving")
+    round_of(here, 1, listening=15)
+    plain = here.config
+    here.config = plain.model_copy(update={"serve": plain.serve.model_copy(update={"steering": [LISTENING]})})
+    job = probing(here, 2)
+    assert job.payload["steering"] == [str(here.config.state / "steering" / "listening.safetensors")]
+    assert probed(here, job, cycle=2, listening=60).roll_back == ""
+    steered = stream(here, "probe", LISTENING)
+    assert steered["baseline"]["n"] == 0 and steered["current"] == {"n": 60, "sum": 60.0}
+    assert round_of(here, 3, listening=60).roll_back == ""
+    assert stream(here, "probe", LISTENING)["current"]["n"] == 120
+    here.config = plain
+    assert round_of(here, 4, listening=15).roll_back == ""
+    assert stream(here, "probe", LISTENING)["baseline"] == {"n": 240, "sum": 72.0}
+    assert stream(here, "probe", LISTENING)["current"]["n"] == 60
+
+
 def test_an_adapter_as_good_as_the_one_before_raises_no_alarm(here: Here) -> None:
     """Many cycles at the base's own rate stay quiet."""
     measured(here, None, failed=72)

@@ -151,7 +151,14 @@ def test_a_person_is_answered_by_the_serving_adapter(here: Here) -> None:
     said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"},
             {"role": "user", "content": "just edit the parser with vim."}]  # fmt: skip
     folder = str(here.config.state / adapter.folder)
-    payload = {"messages": said, "adapter_folder": folder, "temperature": 0.5, "max_tokens": 9, "seed": 3}
+    payload = {
+        "messages": said,
+        "adapter_folder": folder,
+        "steering": [],
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "seed": 3,
+    }
     done = here.run(Job.make("chat.answer", lane="serve", cycle=0, **payload))
     assert "the parser" in done.result.notes["answer"] or "vim" in done.result.notes["answer"]
     assert [(m.role, m.content) for m in here.model.asked[-1]] == [(m["role"], m["content"]) for m in said]
