@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daemon.control.book import drawing, palette
@@ -39,11 +39,22 @@ def draw(figure: Mapping[str, Any], canvas: Figure) -> None:
     known = sorted({dose for dose in doses if math.isfinite(dose)})
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     axes.set_xlim(min(known) - 0.35, max(known) * 1.3 + 0.1)
-    axes.set_xticks(known, [number(dose) for dose in known])
+    named = _apart(known, [float(x) for x in axes.xaxis.get_transform().transform(known)])
+    axes.set_xticks(known, [number(dose) if dose in named else "" for dose in known])
     axes.set_xticks([], minor=True)
     axes.grid(visible=False, axis="x")
     drawing.labels(axes, figure, "examples")
     drawing.legend(canvas, axes)
+
+
+def _apart(doses: Sequence[float], places: Sequence[float]) -> set[float]:
+    """The doses that can be named without their names touching, from the largest down."""
+    room = 0.065 * (places[-1] - places[0])
+    named: list[tuple[float, float]] = []
+    for dose, place in zip(reversed(doses), reversed(places), strict=True):
+        if not named or named[-1][1] - place >= room:
+            named.append((dose, place))
+    return {dose for dose, _ in named}
 
 
 def _mark(axes: Axes, mark: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ def draw(figure: Mapping[str, Any], canvas: Figure) -> None:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.locator_params(axis="x", nbins=6)
+    axes.locator_params(axis="x", nbins=5)
     drawing.labels(axes, figure, "change, after − before (right is better)")
     drawing.legend(canvas, axes)
 

@@ -157,6 +157,15 @@ def test_the_alarm_and_what_stands_out_are_named() -> None:
     assert kind is not None and "probe: alarm at 59, 19 after the change." in kind.describe(found["timelines"])
 
 
+def test_doses_close_together_are_not_all_named() -> None:
+    """Every dose has its tick; a name that would touch the next one is left out."""
+    figure = small()["dose_response"]
+    doses = [0, 1, 2, 3, 5, 8, 9, 10, 50, 100]
+    figure |= {"doses": doses, "series": [{"name": "listening", "values": [0.3] * len(doses)}], "marks": []}
+    said = words(drawn(figure))
+    assert {"0", "1", "10", "50", "100"} <= set(said) and "9" not in said
+
+
 def test_the_strongest_cell_has_the_strongest_colour() -> None:
     """The map's extremes take the ends of the scale."""
     root = drawn(small()["head_map"])
