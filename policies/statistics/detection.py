@@ -1,4 +1,7 @@
-"""How long a detector took: delays that an episode's end may have cut off, and how two detectors compare."""
+"""How long a detector took: delays that an episode's end may have cut off, and how two detectors compare.
+
+Delays are skewed, so limits are taken on the scale of their logarithm (`log_scale`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.statistics.interval import Interval
+from policies.statistics.log_scale import log_scale_interval
 
 _RESAMPLES = 2000
 
@@ -42,9 +46,8 @@ def delay_interval(
     order = np.lexsort((lost, times))  # at one time alarms come before episodes that end
     times, lost = times[order], lost[order]
     value = float(_areas(times, lost, np.ones((1, len(times))), end)[0])
-    drawn = _resampled(len(times), rng)
-    low, high = _percentiles(_areas(times, lost, drawn, end), confidence)
-    return Interval(value, min(low, value), max(high, value), len(times))
+    again = _areas(times, lost, _resampled(len(times), rng), end)
+    return log_scale_interval(value, again, len(times), confidence)
 
 
 def ratio_interval(
@@ -55,8 +58,8 @@ def ratio_interval(
     Delays are restricted: where a detector stayed silent the episode's length stands. A mean of 0 below the line gives
     infinity; no episodes give (1, 0, inf, 0).
 
-    >>> ratio_interval([2, 4, 6], [1, 2, 3], np.random.default_rng(0))
-    Interval(value=2.0, low=2.0, high=2.0, n=3)
+    >>> ratio_interval([2, 4, 6], [1, 2, 3], np.random.default_rng(0)).value
+    2.0
 
     Raises ValueError when lengths differ or a delay is below 0 or not finite.
     """
@@ -67,11 +70,10 @@ def ratio_interval(
     _check(below)
     if above.size == 0:
         return Interval(1.0, 0.0, float("inf"), 0)
-    drawn = np.vstack([np.ones(len(above)), _resampled(len(above), rng)])
-    top, bottom = drawn @ above, drawn @ below
-    ratios = np.divide(top, bottom, out=np.full(len(drawn), np.inf), where=bottom > 0)
-    low, high = _percentiles(ratios[1:], confidence)
-    return Interval(float(ratios[0]), low, high, len(above))
+    drawn = np.vstack([np.ones(len(above)), _resampled(len(above), rng)])  # the episodes as they are come first
+    bottom = drawn @ below
+    ratios = np.divide(drawn @ above, bottom, out=np.full(len(drawn), np.inf), where=bottom > 0)
+    return log_scale_interval(float(ratios[0]), ratios[1:], len(above), confidence)
 
 
 def _check(times: NDArray[np.float64]) -> None:
@@ -83,12 +85,6 @@ def _resampled(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """How often each of n episodes is in each resample: (resamples, n)."""
     drawn = rng.integers(0, n, size=(_RESAMPLES, n)) + n * np.arange(_RESAMPLES)[:, None]
     return np.bincount(drawn.ravel(), minlength=n * _RESAMPLES).reshape(_RESAMPLES, n).astype(np.float64)
-
-
-def _percentiles(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Outer percentiles that are values themselves: nothing is interpolated towards infinity."""
-    tail = (1 - confidence) / 2
-    return float(np.quantile(values, tail, method="lower")), float(np.quantile(values, 1 - tail, method="higher"))
 
 
 def _areas(

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, fdtrc, stdtrit
+from scipy.special import expit, fdtrc
 
 from policies.statistics.interval import Interval
+from policies.statistics.log_scale import log_scale_interval
 
 HILL = (0.5, 6.0)
 FLAT = 0.05  # a curve that beats a constant no better than at this level is no curve
 FAILED = 0.2  # share of refits without a curve from which on nothing is identified
-_ZOOMS = 6
+_ZOOMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,9 @@ def ed_interval(
 ) -> Interval | None:
     """The dose that reaches `share` of the effect, from each seed's (dose, value) pairs; `n` counts seeds.
 
-    Whole seeds are resampled and the curve is fitted again. The limits are Student's t times the standard deviation of
-    the refitted log doses: percentiles over 3 to 5 seeds cover .66 to .87 instead of .95, these .92 to .97 (simulated).
-    A refit without a curve counts as an infinite dose, so the upper limit may be infinite. None when the pooled data
-    have no curve, fewer than 3 seeds were run, or more than `FAILED` of the refits have none.
+    Whole seeds are resampled and the curve is fitted again; limits as in `log_scale`, for 3 to 5 seeds are few. A refit
+    without a curve counts as an infinite dose, so the upper limit may be infinite. None when the pooled data have no
+    curve, fewer than 3 seeds were run, or more than `FAILED` of the refits have none.
 
     >>> dose = (0, 1, 2, 5, 10, 20, 50, 100)
     >>> runs = {seed: [(d, Emax(0.1, 0.8 + seed / 50, 4.0, 1.0).at(d)) for d in dose] for seed in range(5)}
@@ -110,16 +110,14 @@ def ed_interval(
     whole = _fit_pairs(pairs)
     if whole is None:
         return None
-    again = (_fit_pairs([pairs[j] for j in rng.integers(0, n, size=n)]) for _ in range(resamples))
-    logs = np.array([math.log(curve.ed(share)) for curve in again if curve is not None])
-    failed = 1 - len(logs) / resamples
-    if failed > FAILED:
+    doses = np.full(resamples, math.inf)
+    for i in range(resamples):
+        again = _fit_pairs([pairs[j] for j in rng.integers(0, n, size=n)])
+        if again is not None:
+            doses[i] = again.ed(share)
+    if np.mean(np.isinf(doses)) > FAILED:
         return None
-    # sqrt(n / (n - 1)): a bootstrap of n clusters is too narrow by that (Davison & Hinkley 1997, section 2.3)
-    half = stdtrit(n - 1, 0.5 + confidence / 2) * math.sqrt(n / (n - 1)) * float(logs.std())
-    value = whole.ed(share)
-    high = math.inf if failed > (1 - confidence) / 2 else value * math.exp(half)
-    return Interval(value, value * math.exp(-half), high, n)
+    return log_scale_interval(whole.ed(share), doses, n, confidence)
 
 
 def _fit_pairs(pairs: Sequence[NDArray[np.float64]]) -> Emax | None:
