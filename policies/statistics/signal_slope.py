@@ -38,9 +38,11 @@ def share_backwards(strengths: Sequence[float], matrix: ArrayLike) -> Interval:
 
 
 def _slopes(strengths: Sequence[float], matrix: ArrayLike) -> NDArray[np.float64]:
-    x, y = np.asarray(strengths, dtype=float), np.asarray(matrix, dtype=float).reshape(-1, len(strengths))
-    if np.asarray(matrix).size and np.asarray(matrix).shape != y.shape:
-        raise ValueError(f"a matrix of {np.asarray(matrix).shape} does not hold (items, {len(x)} strengths)")
+    x, y = np.asarray(strengths, dtype=float), np.asarray(matrix, dtype=float)
+    if y.size == 0:
+        y = np.empty((0, len(x)))
+    if y.ndim != 2 or y.shape[1] != len(x):
+        raise ValueError(f"a matrix of shape {y.shape} does not hold (items, {len(x)} strengths)")
     if not np.all(np.isfinite(x)) or not np.all(np.isfinite(y)) or np.ptp(x) == 0.0:
         raise ValueError("a slope needs finite values at two or more strengths")
     centred = x - x.mean()
