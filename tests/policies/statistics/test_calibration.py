@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
 from policies.statistics.calibration import brier, calibration
@@ -41,6 +42,20 @@ def test_recalibration_equals_logistic_regression():
     fit = calibration(predicted, failures, trials)
     assert fit.intercept.value == pytest.approx(reference.intercept_[0], abs=1e-3)
     assert fit.slope.value == pytest.approx(reference.coef_[0, 0], abs=1e-3)
+
+
+def test_limits_are_those_of_a_clustered_glm():
+    """The limits are statsmodels' for a binomial GLM of single answers with standard errors clustered by dream."""
+    predicted, failures, trials = _sample(3, n=120, shift=0.3, slope=0.8)
+    answers = np.concatenate([[1] * k + [0] * (m - k) for k, m in zip(failures, trials, strict=True)])
+    dream = np.repeat(np.arange(120), trials)
+    x = np.log(np.array(predicted) / (1 - np.array(predicted)))[dream]
+    model = sm.GLM(answers, sm.add_constant(x), family=sm.families.Binomial())
+    reference = model.fit(cov_type="cluster", cov_kwds={"groups": dream}).conf_int()
+    fit = calibration(predicted, failures, trials)
+    # statsmodels corrects by n / (n - 1), ours by n / (n - 2)
+    assert (fit.intercept.low, fit.intercept.high) == pytest.approx(reference[0], abs=5e-3)
+    assert (fit.slope.low, fit.slope.high) == pytest.approx(reference[1], abs=5e-3)
 
 
 def test_clustered_answers_widen_the_limits():
