@@ -18,7 +18,10 @@ from daemon.control import REPORT_NAME, SOCKET_NAME
 from daemon.control.client import main
 from daemon.control.connection import find_state
 
-COMMANDS = ("status", "watch", "pause", "resume", "run", "adapters", "promote", "rollback", "config", "report", "chat")
+COMMANDS = (
+    "status", "watch", "pause", "resume", "run", "adapters", "promote", "rollback", "config", "report", "chat", "ask",
+    "answers", "advice", "cancel", "behavior",
+)  # fmt: skip
 PROGRAM = [sys.executable, "-m", "daemon.control.client"]
 
 
@@ -275,11 +278,11 @@ def test_something_else_on_the_socket_is_a_clear_error(tmp_path: Path) -> None:
     assert (result.exit_code, "does not speak" in result.stderr) == (1, True)
 
 
-def ask(served: Running, *words: str) -> Result:
+def ask(served: Any, *words: str) -> Result:
     return call("--state", str(served.state), *words)
 
 
-def test_asking_follows_the_job_to_its_finding(served: Running) -> None:
+def test_asking_follows_the_job_to_its_finding(served: Any) -> None:
     """`ask` queues the experiment, waits for its end and gives the finding; --detach returns at once."""
     done = ask(served, "ask", "q1", "--full", "--behavior", "push_back", "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"id": "f", "question": "q1"})
@@ -289,27 +292,27 @@ def test_asking_follows_the_job_to_its_finding(served: Running) -> None:
     assert served.memory.asked[-1] == "q2 quick None"
 
 
-def test_a_wrong_question_is_answered_with_the_right_ones(served: Running) -> None:
+def test_a_wrong_question_is_answered_with_the_right_ones(served: Any) -> None:
     """There are seven; the usage error names them."""
     done = ask(served, "ask", "q8")
     assert done.exit_code == 2 and "q7" in done.stderr
 
 
 @pytest.mark.parametrize("act", ["accept", "reject", "undo"])
-def test_advice_is_acted_on_by_its_key(served: Running, act: str) -> None:
+def test_advice_is_acted_on_by_its_key(served: Any, act: str) -> None:
     """An act names an advice by its key and says what the key is from now on."""
     done = ask(served, "advice", act, "guard.channels")
     assert done.exit_code == 0 and "guard.channels = 1 from now on; it was 0" in done.stdout
 
 
-def test_an_act_needs_a_name_and_a_known_one(served: Running) -> None:
+def test_an_act_needs_a_name_and_a_known_one(served: Any) -> None:
     """Without a name it is a usage error; an unknown one is refused in the daemon's words."""
     assert ask(served, "advice", "accept").exit_code == 2
     refused = ask(served, "advice", "accept", "guard.none")
     assert refused.exit_code == 1 and "no advice is called" in refused.stderr
 
 
-def test_cancelling_what_has_ended_says_so(served: Running) -> None:
+def test_cancelling_what_has_ended_says_so(served: Any) -> None:
     """A job that is over is no error; one that never was is."""
     assert "it had ended already" in ask(served, "cancel", "j1").stdout
     assert ask(served, "cancel", "j9").exit_code == 1
