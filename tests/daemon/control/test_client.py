@@ -20,7 +20,7 @@ from daemon.control.connection import find_state
 
 COMMANDS = (
     "status", "watch", "pause", "resume", "run", "adapters", "promote", "rollback", "config", "report", "chat", "ask",
-    "answers", "advice", "cancel", "behavior",
+    "answers", "advice", "cancel",
 )  # fmt: skip
 PROGRAM = [sys.executable, "-m", "daemon.control.client"]
 
