@@ -19,6 +19,7 @@ Decision = Literal["promote", "hold", "reject"]
 Size = Literal["quick", "full", "live"]
 AdviceState = Literal["accepted", "rejected", "undone"]
 BANDS: tuple[Band, ...] = ("obvious", "medium", "subtle")
+KINDS: tuple[Kind, ...] = ("target", "counter")
 
 
 def content_id(*parts: object) -> str:

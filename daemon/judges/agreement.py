@@ -24,7 +24,8 @@ class Agreement:
 
     `base` is the base model's fingerprint ("" for exact rules), `basis` the sha256 of what the judge reads about the
     behaviour, `labels` the sha256 of the labels' file. `n` labels were judged; of these `undecided` got no word, which
-    counts as not passed, as the gate counts it.
+    counts as not passed, as the gate counts it. `blind` names the kinds of scenario ("target", "counter") on which it
+    has no word on most of the answers on file: every adapter would fail all of those alike, and look non-inferior.
     """
 
     judge: str
@@ -36,6 +37,7 @@ class Agreement:
     n: int
     undecided: int
     labels: str
+    blind: tuple[str, ...] = ()
 
 
 def place(behavior_file: Path) -> Path:
@@ -66,10 +68,10 @@ def read(behavior_file: Path) -> Agreement | None:
     file = place(behavior_file)
     try:
         raw: Any = json.loads(file.read_text(encoding="utf-8"))
-        return Agreement(**raw)
+        return Agreement(**{**raw, "blind": tuple(raw["blind"])})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BehaviorError(f"{file}: is no agreement ({error}); {_remedy(behavior_file)}") from None
 
 
@@ -95,6 +97,11 @@ def admit(behavior: Behavior, behavior_file: Path, *, floor: float, base: Callab
         raise BehaviorError(
             f"{may_not}: its agreement with hand labels is kappa {found.kappa:.2f} [{found.low:.2f}, {found.high:.2f}] "
             f"on {found.n} labels, `judge.agreement_floor` is {floor:g}; mend the rubric, take another judge or model"
+        )
+    if found.blind:
+        raise BehaviorError(
+            f"{may_not}: it has no word on most answers to {' and '.join(found.blind)} scenarios, where all adapters "
+            "would look alike; mend the guidance or the rubric, or take another judge"
         )
     if found.base != base():
         raise BehaviorError(f"{may_not}: its agreement was measured with another base model; {remedy}")

@@ -11,13 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daemon.errors import BehaviorError
 from daemon.judges.agreement import Agreement, basis
-from daemon.judges.base import ModelJudge, find, judge_all, load
+from daemon.judges.base import Judge, ModelJudge, find, judge_all, load
 from daemon.models.base import Checkpoint, Generator, ignore
 from policies.behaviors import Behavior
+from policies.records import KINDS, Kind
 from policies.statistics.kappa import cohen_kappa
 
 FEWEST = 20  # labels; kappa of fewer is mostly luck
 EACH = 5  # of passed and of failed ones
+TRIED = 20  # probes of a kind on whose two answers it is tried, at most
 
 
 class Label(BaseModel):
@@ -99,4 +101,17 @@ def measure(
         n=len(judged),
         undecided=sum(judgement.passed is None for judgement in judged),
         labels=labels.sha256,
+        blind=blind(behavior, bound, checkpoint),
     )
+
+
+def blind(behavior: Behavior, judge: Judge, checkpoint: Checkpoint = ignore) -> tuple[Kind, ...]:
+    """The kinds of scenario on which the judge has no word on more than half of the probes' own answers."""
+    found: list[Kind] = []
+    for kind in KINDS:
+        rows = [probe for probe in behavior.probes if probe.kind == kind and probe.preferred and probe.rejected][:TRIED]
+        asked = [(row.prompt, answer) for row in rows for answer in (row.preferred, row.rejected)]
+        silent = sum(judgement.passed is None for judgement in judge_all(judge, behavior.name, asked, checkpoint))
+        if 2 * silent > len(asked):
+            found.append(kind)
+    return tuple(found)

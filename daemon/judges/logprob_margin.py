@@ -24,10 +24,9 @@ from daemon.judges.base import Asked, ModelJudge
 from daemon.judges.unadapted import Scores
 from daemon.models.base import Checkpoint, Conversation, ignore
 from policies.behaviors import Behavior, Pair, Probe
-from policies.records import ChatMessage, Judgement, Kind
+from policies.records import KINDS, ChatMessage, Judgement, Kind
 
 Row = Pair | Probe
-KINDS: tuple[Kind, ...] = ("target", "counter")
 CALIBRATING = 32  # rows of a kind that set its threshold, at most; examples before probes
 SORTED = 0.75  # share of them whose answers the guidance must tell apart, the same way round
 

@@ -158,7 +158,7 @@ def test_a_judge_that_does_not_agree_ends_with_1_and_will_not_gate(
 
 def test_the_floor_is_the_configurations(documented: Path, labelled: Path, reading: Any, tmp_path: Path) -> None:
     """What is too little for one daemon is enough for another."""
-    reading(0.0)
+    reading(-2.0)
     low = build({"judge": {"agreement_floor": -1.0}}, file=tmp_path / "config.toml")
     assert inspect(documented, low, labelled).ok
     assert not inspect(documented, Config()).ok

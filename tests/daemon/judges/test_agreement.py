@@ -17,7 +17,8 @@ from daemon.judges.agreement import Agreement, admit
 from daemon.judges.labels import measure, read_labels
 from daemon.models import loading
 from daemon.models.fake import FakeModel
-from policies.behaviors import Behavior
+from policies.behaviors import Behavior, Probe
+from policies.records import KINDS
 from tests.daemon.judges.parts import RIGHT, WRONG, Reader, behavior, pair, write
 
 
@@ -49,7 +50,7 @@ def test_a_model_judge_may_gate_with_an_agreement_on_file(tmp_path: Path) -> Non
     assert agreement.write(file, kept) == tmp_path / "asks_first.agreement.json"
     assert agreement.read(file) == kept
     assert set(json.loads(agreement.place(file).read_text())) == {
-        "judge", "base", "basis", "kappa", "low", "high", "n", "undecided", "labels",
+        "judge", "base", "basis", "kappa", "low", "high", "n", "undecided", "labels", "blind",
     }  # fmt: skip
     assert admitted(file, floor=0.8) == ""
 
@@ -61,6 +62,7 @@ def test_a_model_judge_may_gate_with_an_agreement_on_file(tmp_path: Path) -> Non
         ({"kappa": float("nan")}, "kappa nan"),
         ({"judge": "logprob_margin"}, "measured before the behaviour was changed"),
         ({"basis": "other"}, "measured before the behaviour was changed"),
+        ({"blind": ("counter",)}, "no word on most answers to counter scenarios"),
         ({"base": "b2"}, "measured with another base model"),
     ],
 )
@@ -137,6 +139,23 @@ def test_agreement_is_kappa_with_the_labels(tmp_path: Path, odds: float, kappa: 
     assert got.kappa == pytest.approx(kappa) and got.low <= got.kappa <= got.high
     assert (got.n, got.undecided, got.judge, got.base) == (40, undecided, "rubric", "reader")
     assert got.basis == agreement.basis(behavior())
+
+
+def test_a_kind_on_which_the_judge_has_no_word_is_told(tmp_path: Path) -> None:
+    """Agreement on targets does not make up for it: every adapter would fail all counter probes alike, and none would
+    be found out. The answers on file show it.
+    """
+    rows = [(RIGHT, True)] * 20 + [(WRONG, False)] * 20
+
+    class OnTargets(Reading):
+        def _letter(self, question: str, letter: str) -> float:
+            return 0.0 if "counter" in question else super()._letter(question, letter)
+
+    probes = [Probe(id=f"{kind}{i}", prompt=f"{kind} {i}", kind=kind, band="obvious", split="sealed", preferred=RIGHT,
+                    rejected=WRONG) for kind in KINDS for i in range(3)]  # fmt: skip
+    got = measure(behavior(probes=tuple(probes)), read_labels(labels(tmp_path, rows)), model=OnTargets(2.0))
+    assert (got.kappa, got.blind) == (1.0, ("counter",))
+    assert measure(behavior(), read_labels(labels(tmp_path, rows)), model=OnTargets(2.0)).blind == ()
 
 
 @pytest.mark.parametrize("rows", [[(RIGHT, True)] * 10 + [(WRONG, False)] * 9, [(RIGHT, True)] * 40])
