@@ -11,7 +11,7 @@ from daemon.errors import CannotAnswer
 from daemon.experiments.bench import Bench
 from daemon.models.base import TrainingExample
 from policies.learn.placebo import shuffle_labels
-from policies.records import ChatMessage, Example, content_id
+from policies.records import ChatMessage, Example, Recipe, content_id
 
 MINIMUM = 16  # examples below which there is no training to speak of
 
@@ -70,3 +70,8 @@ def adapter(
     recipe = replace(bench.recipe, seed=seed, targets=targets or bench.recipe.targets)
     labelled = shuffle_labels(examples, random.Random(seed)) if placebo else examples
     return bench.adapter([TrainingExample(prompt=e.prompt, target=e.target) for e in labelled], recipe)
+
+
+def targets(recipe: Recipe) -> str | list[str]:
+    """The recipe's target modules as `learn.targets` has them."""
+    return "all-linear" if recipe.targets == ("all-linear",) else list(recipe.targets)

@@ -118,7 +118,7 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, subject: 
                 "placebo": float(np.mean([each["rank"] for each in null])),
                 "by_part": {part: float(np.mean([each["ranks"][part] for each in mine])) for part in mine[0]["ranks"]},
             },
-            "targets": _targets(bench.recipe.targets),
+            "targets": arms.targets(bench.recipe),
             "rates": shown,
         }
         | (_serving(looking, serving, scope, ranking) if serving else {}),
@@ -216,10 +216,6 @@ def _short(sizes: Sizes, layout: Layout, *, given: bool, conversations: int, pro
         ),
     ]
     return [note for falls_short, note in wanted if falls_short]
-
-
-def _targets(targets: Sequence[str]) -> str | list[str]:
-    return "all-linear" if tuple(targets) == ("all-linear",) else list(targets)
 
 
 def _stack(cells: Sequence[Mapping[str, Any]], name: str) -> q3_heads.Floats:

@@ -99,14 +99,25 @@ def _sentence(seen: Seen, verdict: str, top: Sequence[str], stood_out: bool) -> 
     if verdict == LOCALISED:
         return (
             f"The change is localised in {' and '.join(top)} of {heads} heads: undoing them removes "
-            f"{found.removed.value:.0%} of the effect, they alone keep {found.kept.value:.0%}."
+            f"{found.removed.value:.0%} of the effect, they alone keep {found.kept.value:.0%}{_rates(seen)}."
         )
     undone = f"undoing the {len(top)} of {heads} heads that changed most removes {found.removed.value:.0%} of it"
     if verdict == DISTRIBUTED:
         rest = "the rest sits in other layers" if found.heads.value < HOLDS else "many heads share it"
-        return f"The change is spread out: {undone}, {carried}; {rest}."
+        return f"The change is spread out: {undone}, {carried}; {rest}{_rates(seen)}."
     why = "more conversations or probes are needed" if stood_out else "these heads did not change more than by chance"
     return f"There is an effect, but where it sits is not identified: {undone}, {carried}; {why}."
+
+
+def _rates(seen: Seen) -> str:
+    """The behaviour's rate beside the margins, where it was measured."""
+    rates = seen.numbers.get("rates")
+    if not rates:
+        return ""
+    return (
+        f" (behaviour rate {rates['base']:.0%} before, {rates['whole']:.0%} after, {rates['undone']:.0%} without these "
+        f"heads, {rates['kept']:.0%} with them alone)"
+    )
 
 
 def _would_change(seen: Seen, verdict: str) -> str:
