@@ -33,7 +33,8 @@ class Bench:
     `behavior` is the one asked about, `behaviors` are all of them, `trained` the names of those under training;
     `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
     `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data),
-    `vectors` the folder where steering vectors are kept, one file a behaviour.
+    `vectors` the folder where steering vectors are kept, one file a behaviour, `general_examples` the file of general
+    skill to train on.
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Bench:
     now: float
     code: str
     cells: Cells
+    general_examples: Path | None = None
     checkpoint: Callable[[int, int, str], None] = lambda done, total, note: None
     began: float = field(default_factory=time.monotonic)
     _done: int = 0
@@ -106,7 +108,8 @@ class Bench:
 
     def judge(self, behavior: str | None = None) -> Judge:
         """The judge of a behaviour (by default the one asked about)."""
-        return load_judge(self.behaviors[behavior].judge if behavior else self.behavior.judge)
+        asked = self.behaviors[behavior] if behavior else self.behavior
+        return load_judge(asked.judge, model=self.model, behaviors=self.behaviors)
 
     # --- the end
 
@@ -166,6 +169,7 @@ def build(payload: Mapping[str, Any], context: Context, code: str) -> Bench:
         now=payload["now"],
         code=code,
         cells=Cells(root / "cells", *scope),
+        general_examples=folder(payload.get("general_examples")),
         checkpoint=context.checkpoint,
     )
 

@@ -16,21 +16,23 @@ from typing import Any
 import numpy as np
 
 from daemon.errors import CannotAnswer
+from daemon.experiments import arms
 from daemon.experiments.base import Options, Update, advice
 from daemon.experiments.bench import Bench, experiment
-from daemon.models.base import Generator, Learner, Observer, Passage, TrainingExample
+from daemon.models.base import Generator, Learner, Observer, Passage
 from daemon.probes import attention, behavior, margin
 from daemon.probes.direction import spans
 from policies.answers import q1
 from policies.answers.base import Answer
-from policies.behaviors import Pair, Probe
-from policies.records import Advice, ChatMessage, Finding, Measurement
+from policies.behaviors import Probe
+from policies.records import Advice, ChatMessage, Example, Finding, Measurement
 from policies.statistics.bootstrap import mean_interval
 from policies.statistics.student import student
 
 QUESTION = "q1"
 NEEDS = (Generator, Learner)  # attention is looked at where the model is an Observer, too
-FEWEST_PAIRS, FEWEST_PROBES = 10, 20
+MOST = 1_000  # examples that an order is drawn from
+FEWEST_PROBES = 20
 LIVE_PROBES = 20
 
 
@@ -53,8 +55,8 @@ FULL = Sizes(doses=q1.DOSES, placebo=q1.DOSES, seeds=5, probes=120, forced=120)
 def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
     """Train and measure every dose, then answer. Raises CannotAnswer with too few pairs or probes."""
     sizes = sizes or (FULL if options.full else QUICK)
-    pairs, asked = _pairs(bench), _asked_of(bench, sizes)
-    doses = [dose for dose in sizes.doses if dose <= len(pairs)]
+    examples, asked = arms.material(bench, MOST), _asked_of(bench, sizes)
+    doses = [dose for dose in sizes.doses if dose <= len(examples)]
     placebo = [dose for dose in sizes.placebo if dose in doses]
     if placebo == [0]:
         placebo.append(doses[-1])
@@ -62,10 +64,10 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
     bench.expect(len(seeds) * (len(doses) + len([dose for dose in placebo if dose])))
     measured: dict[str, dict[int, dict[int, dict[str, float]]]] = {"main": {}, "placebo": {}}
     for seed in seeds:
-        order = _order(pairs, seed)
+        order = _order(examples, seed)
         base = _dose(bench, (), seed, asked)
-        arms = {"main": (order, doses), "placebo": (_half_swapped(order, seed), placebo)}
-        for arm, (material, wanted) in arms.items():
+        both = {"main": (order, doses), "placebo": (_half_swapped(order, seed), placebo)}
+        for arm, (material, wanted) in both.items():
             measured[arm][seed] = {
                 dose: _dose(bench, material[:dose], seed, asked) if dose else base for dose in wanted
             }
@@ -114,16 +116,15 @@ class Asked:
     passages: tuple[Passage, ...]
 
 
-def _dose(bench: Bench, pairs: Sequence[Pair], seed: int, asked: Asked) -> dict[str, float]:
-    """What the base trained on `pairs` does, in a cell; without pairs it is the base."""
-    trained_on = [[pair.prompt, pair.preferred] for pair in pairs]
+def _dose(bench: Bench, examples: Sequence[Example], seed: int, asked: Asked) -> dict[str, float]:
+    """What the base trained on `examples` does, in a cell; without any it is the base."""
+    trained_on = [[example.prompt[-1].content, example.target] for example in examples]
     key = [seed, trained_on, [probe.id for probe in asked.probes], len(asked.forced)]
 
     def compute() -> dict[str, float]:
-        examples = [TrainingExample(prompt=_prompt(pair.prompt), target=pair.preferred) for pair in pairs]
-        folder = bench.adapter(examples, replace(bench.recipe, seed=seed)) if pairs else None
+        folder = arms.adapter(bench, examples, seed) if examples else None
         bench.model.use(folder)
-        note = f"measuring {len(pairs)} examples"
+        note = f"measuring {len(examples)} examples"
         rates = behavior.measure(
             bench.model, asked.probes, bench.judge(), bench.behavior.name, samples=1,
             sampling=replace(bench.sampling, seed=seed), checkpoint=bench.tick(note),
@@ -136,7 +137,7 @@ def _dose(bench: Bench, pairs: Sequence[Pair], seed: int, asked: Asked) -> dict[
             shutil.rmtree(folder, ignore_errors=True)
         return found
 
-    found: dict[str, float] = bench.cell(f"{len(pairs)} examples", key, compute)
+    found: dict[str, float] = bench.cell(f"{len(examples)} examples", key, compute)
     return found
 
 
@@ -154,17 +155,6 @@ def _response(runs: Mapping[int, Mapping[int, Mapping[str, float]]], kind: str) 
 
 
 # --- material
-
-
-def _pairs(bench: Bench) -> list[Pair]:
-    """The behaviour's pairs to learn from; both answers are needed, for the placebo swaps them."""
-    pairs = [p for p in bench.behavior.pairs if p.kind == "target" and p.preferred and p.rejected]
-    if len(pairs) < FEWEST_PAIRS:
-        raise CannotAnswer(
-            f"{bench.behavior.name}.toml has {len(pairs)} target examples with a preferred and a rejected answer; "
-            f"question 1 needs at least {FEWEST_PAIRS} (and {q1.DOSES[-1]} for all doses): add more to its `examples`"
-        )
-    return pairs
 
 
 def _probes(bench: Bench, count: int) -> list[Probe]:
@@ -192,18 +182,18 @@ def _asked_of(bench: Bench, sizes: Sizes) -> Asked:
     return Asked(probes=probes, forced=forced, passages=tuple(passages))
 
 
-def _order(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+def _order(examples: Sequence[Example], seed: int) -> list[Example]:
     """A seed's order: dose d is its first d, so that doses are nested."""
-    return random.Random(f"q1 order {seed}").sample(list(pairs), len(pairs))
+    return random.Random(f"q1 order {seed}").sample(list(examples), len(examples))
 
 
-def _half_swapped(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+def _half_swapped(examples: Sequence[Example], seed: int) -> list[Example]:
     """One of every two neighbours has its answers swapped, so that every nested dose is half of each."""
     rng = random.Random(f"q1 placebo {seed}")
-    swapped = {place + rng.randrange(2) for place in range(0, len(pairs), 2)}
+    swapped = {place + rng.randrange(2) for place in range(0, len(examples), 2)}
     return [
-        replace(pair, preferred=pair.rejected, rejected=pair.preferred) if place in swapped else pair
-        for place, pair in enumerate(pairs)
+        replace(example, target=example.rejected or "", rejected=example.target) if place in swapped else example
+        for place, example in enumerate(examples)
     ]
 
 

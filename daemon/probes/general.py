@@ -52,6 +52,15 @@ def load(file: Path, split: str | None = None) -> list[Task]:
     return tasks
 
 
+def examples(file: Path) -> list[tuple[str, str]]:
+    """Questions to train on with their answers, from a JSONL file. Raises ConfigError naming it."""
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return [(str(row["prompt"]), str(row["answer"])) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: `learn.general_examples` cannot be read: {error!r}") from error
+
+
 def _task(row: dict[str, Any]) -> Task:
     code_task = row["family"] == "code"
     return Task(
@@ -70,7 +79,11 @@ def measure(
 ) -> list[float]:
     """Per task 1.0 when the greedy answer is right, else 0.0. Raises NoSandbox where code cannot be run."""
     prompts = [(ChatMessage(role="user", content=task.prompt),) for task in tasks]
-    answers = model.generate(prompts, Sampling(temperature=0.0, max_tokens=max_tokens), checkpoint)
+    return graded(tasks, model.generate(prompts, Sampling(temperature=0.0, max_tokens=max_tokens), checkpoint))
+
+
+def graded(tasks: Sequence[Task], answers: Sequence[str]) -> list[float]:
+    """1.0 for each right answer, else 0.0; `answers[i]` is to `tasks[i]`. Raises NoSandbox as `measure` does."""
     right = [normal(text) == normal(task.answer) for task, text in zip(tasks, answers, strict=True)]
     runs = [place for place, task in enumerate(tasks) if task.entry is not None]
     programs = [

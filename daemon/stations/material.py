@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from daemon.config import Config
-from daemon.errors import ConfigError
+from daemon.probes import general
 from daemon.stations.base import View
 from policies.records import ChatMessage, Example, content_id
 
@@ -15,24 +14,20 @@ from policies.records import ChatMessage, Example, content_id
 def general_examples(config: Config, now: float) -> list[Example]:
     """General-skill examples for replay, from the configured file. Raises ConfigError naming it."""
     file = general_file(config, "examples")
-    try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-        return [
-            Example(
-                id=content_id("general", row["prompt"], row["answer"]),
-                origin="general",
-                behavior=None,
-                prompt=(ChatMessage(role="user", content=row["prompt"]),),
-                target=row["answer"],
-                rejected=None,
-                source=file.name,
-                at=now,
-                cycle=0,
-            )
-            for row in rows
-        ]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{file}: `learn.general_examples` cannot be read: {error!r}") from error
+    return [
+        Example(
+            id=content_id("general", prompt, answer),
+            origin="general",
+            behavior=None,
+            prompt=(ChatMessage(role="user", content=prompt),),
+            target=answer,
+            rejected=None,
+            source=file.name,
+            at=now,
+            cycle=0,
+        )
+        for prompt, answer in general.examples(file)
+    ]
 
 
 def general_file(config: Config, kind: Literal["examples", "probes"]) -> Path:

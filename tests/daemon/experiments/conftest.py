@@ -49,6 +49,7 @@ def make_bench(nano: Any, tmp_path: Path) -> Callable[..., Bench]:
             "records": records or {},
             "scratch": tmp_path / "adapters",
             "vectors": tmp_path / "steering",
+            "general_examples": GENERAL.with_name("general.examples.jsonl"),
             "now": 1_000_000.0,
             "code": "test",
             "cells": Cells(tmp_path / "cells", mine.fingerprint(), plain(recipe)),

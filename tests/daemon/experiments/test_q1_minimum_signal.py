@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from daemon.errors import CannotAnswer
+from daemon.experiments import arms
 from daemon.experiments import q1_minimum_signal as q1
 from daemon.experiments.base import Options, Update
 from daemon.experiments.bench import Bench
-from daemon.models.base import TrainingExample
 from policies.records import Finding
 from tests.daemon.experiments.conftest import RECIPE
 
@@ -56,12 +56,12 @@ def test_an_interrupted_run_goes_on_from_its_cells(make_bench: Callable[..., Ben
 
 def test_doses_are_nested_and_the_placebo_is_half_swapped(make_bench: Callable[..., Bench]) -> None:
     """Each seed has its own order; every even dose of the placebo is exactly half wrong, and it starts either way."""
-    pairs = q1._pairs(make_bench())
-    order = q1._order(pairs, 0)
-    assert len(order) == len(pairs) and order != q1._order(pairs, 1)
+    examples = arms.material(make_bench(), 100)
+    order = q1._order(examples, 0)
+    assert len(order) == 100 and order != q1._order(examples, 1)
     swapped = [a != b for a, b in zip(order, q1._half_swapped(order, 0), strict=True)]
     assert all(sum(swapped[:dose]) == dose // 2 for dose in (2, 10, 20, 50, 100))
-    assert len({q1._half_swapped(order, seed)[0].preferred for seed in range(20)}) == 2
+    assert len({q1._half_swapped(order, seed)[0].target for seed in range(20)}) == 2
 
 
 def test_advice_follows_the_dose() -> None:
@@ -85,7 +85,7 @@ def test_too_little_material_is_named(make_bench: Callable[..., Bench]) -> None:
     """File, number and remedy, before anything is trained."""
     bench = make_bench()
     bench.behavior = replace(bench.behavior, pairs=bench.behavior.pairs[:4])
-    with pytest.raises(CannotAnswer, match=r"listening\.toml has 4 target examples .* at least 10 .*`examples`"):
+    with pytest.raises(CannotAnswer, match=r"listening\.toml: 4 examples .* 16 are needed"):
         q1.run(bench, ASKED, TINY)
     bench = make_bench()
     bench.behavior = replace(bench.behavior, probes=bench.behavior.probes[:7])
@@ -96,9 +96,8 @@ def test_too_little_material_is_named(make_bench: Callable[..., Bench]) -> None:
 def test_sessions_add_up(make_bench: Callable[..., Bench]) -> None:
     """Each session is measured before and after; live tells the change per ten examples, with limits from two on."""
     bench = make_bench()
-    pairs = q1._order(q1._pairs(bench), 0)[:16]
-    examples = [TrainingExample(prompt=q1._prompt(pair.prompt), target=pair.preferred) for pair in pairs]
-    after = bench.adapter(examples, FAST)
+    bench.recipe = FAST
+    after = arms.adapter(bench, arms.material(bench, 16), 0)
     assert q1.live(bench, ()) is None
     history: list[Any] = []
     for cycle in (1, 2):

@@ -1,0 +1,316 @@
+"""Question 6: does behaviour training help or hurt general skill?
+
+Each family of tasks is compared before and after, item by item with the same luck, next to an adapter of the same size
+that saw general data alone and next to the base asked a second time. Higher is better everywhere: text is scored by its
+mean log-likelihood, so that a loss of .05 is 5 % of perplexity as it is 5 points of a pass rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from policies.answers.base import NOT_IDENTIFIED, Answer, Control
+from policies.statistics.bootstrap import mean_interval
+from policies.statistics.interval import Interval
+from policies.statistics.noninferiority import Standing, noninferiority, paired_interval, required_samples
+from policies.statistics.paired import sign_flip
+from policies.statistics.pass_at_k import pass_at_k
+
+POSITIVE, COMPETES = "positive", "competes"
+NON_INFERIOR: Literal["non-inferior"] = "non-inferior"
+TEXT, CODE = "text", "code"
+FAMILIES, SEEDS = 2, 3  # how many families a gain takes, and how many adapters an arm
+DISCORDANCE, POWER = 0.10, 0.8
+CEILING = 0.99
+RULE = (
+    "competes when a family is worse than the base (one-sided, corrected for the number of families, and not within "
+    f"delta); positive when the 95 % lower limit is above 0 on at least {FAMILIES} families, for every seed, while the "
+    "general-only adapter and the base asked again did not rise there, and no family is worse; non-inferior when every "
+    "family's one-sided 95 % lower limit is above -delta, and every seed's mean; else not identified"
+)
+LABELS = {TEXT: "text (log perplexity)", CODE: "code (pass@1)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """One family's items in one arm: `values[seed][item]`, higher is better.
+
+    A "share" is in [0, 1] (the share of an item's `samples` answers that were right), "nats" a log-likelihood a token.
+    """
+
+    family: str
+    scale: Literal["share", "nats"]
+    values: Sequence[Sequence[float]]
+    samples: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """An adapter per seed: every family before and after it, KL(base || adapter) per seed in nats a token."""
+
+    name: str
+    before: Sequence[Results]
+    after: Sequence[Results]
+    kl: Sequence[float] = ()
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of one family: the mean change with 95 % limits, each seed's mean, and where it stands."""
+
+    family: str
+    interval: Interval
+    standing: Standing
+    p_better: float
+    p_worse: float
+    seeds: tuple[float, ...]
+
+
+def change(before: Results, after: Results, rng: np.random.Generator, *, delta: float, families: int = 1) -> Change:
+    """Compare a family item by item, averaged over seeds: a score interval for shares, a bootstrap over documents for
+    text, and sign-flip tests either way."""
+    old, new = np.asarray(before.values, dtype=float), np.asarray(after.values, dtype=float)
+    differences = (new - old).mean(0)
+    strict = 1 - 0.05 / families
+    standing: Standing
+    if before.scale == "share":
+        first, second = old.mean(0).tolist(), new.mean(0).tolist()
+        standing = noninferiority(first, second, delta=delta, worse_confidence=strict).standing
+        interval = paired_interval(first, second)
+    else:
+        interval, lower, stricter = (
+            mean_interval(differences.tolist(), rng, confidence=level) for level in (0.95, 0.9, 2 * strict - 1)
+        )
+        standing = NON_INFERIOR if lower.low > -delta else "worse" if stricter.high < 0 else "unclear"
+    return Change(
+        family=before.family,
+        interval=interval,
+        standing=standing,
+        p_better=sign_flip(differences.tolist(), rng),
+        p_worse=sign_flip((-differences).tolist(), rng),
+        seeds=tuple(float(value) for value in (new - old).mean(1)),
+    )
+
+
+def changes(arm: Arm, rng: np.random.Generator, *, delta: float) -> list[Change]:
+    """Every family of an arm, corrected for their number."""
+    pairs = zip(arm.before, arm.after, strict=True)
+    return [change(old, new, rng, delta=delta, families=len(arm.before)) for old, new in pairs]
+
+
+def verdict(subject: Sequence[Change], nulls: Sequence[Sequence[Change]], *, delta: float) -> str:
+    """See `RULE`; `nulls` are the general-only adapter's and the identity's changes of the same families."""
+    if any(found.standing == "worse" for found in subject):
+        return COMPETES
+    risen = {found.family for null in nulls for found in null if found.interval.low > 0}
+    gained = [f for f in subject if f.interval.low > 0 and min(f.seeds) > 0 and f.family not in risen]
+    if len(gained) >= FAMILIES:
+        return POSITIVE
+    if all(found.standing == NON_INFERIOR and min(found.seeds) > -delta for found in subject):
+        return NON_INFERIOR
+    return NOT_IDENTIFIED
+
+
+def answer(
+    arms: Sequence[Arm],
+    null: Arm,
+    identity: Arm,
+    *,
+    title: str,
+    delta: float,
+    rng: np.random.Generator,
+    seeds: Sequence[int],
+    serving: Arm | None = None,
+    short: Sequence[str] = (),
+    config: Mapping[str, float] | None = None,
+) -> Answer:
+    """The verdict on the first of `arms` (its share of general examples is the lowest) and on the `serving` adapter.
+
+    `config` has the configuration's `general_share` and `counter_share`, for the advice.
+    """
+    found = [changes(arm, rng, delta=delta) for arm in arms]
+    idle, again = changes(null, rng, delta=delta), changes(identity, rng, delta=delta)
+    served = changes(serving, rng, delta=delta) if serving else []
+    said = verdict(found[0], (idle, again), delta=delta)
+    sound = all(f.standing != "worse" for f in again)
+    on_serving = verdict(served, (idle, again), delta=delta) if served else None
+    if on_serving == COMPETES:
+        said = COMPETES
+    if not sound:
+        said = NOT_IDENTIFIED
+    weakest = min(found[0], key=lambda f: f.interval.low)
+    interval = weakest.interval
+    risen = [f.family for f in (*idle, *again) if f.interval.low > 0]
+    everything = [*zip(arms, found, strict=True), (null, idle), (identity, again)]
+    if serving:
+        everything.append((serving, served))
+    return Answer(
+        verdict=said,
+        sentence=_sentence(title, said, found[0], idle, on_serving, delta)
+        if sound
+        else "Not identified: the base asked again seems worse than itself, so the instrument is not to be trusted.",
+        estimate=interval.value,
+        low=interval.low,
+        high=interval.high,
+        unit=f"change of {_label(weakest.family)}, the weakest family",
+        n=interval.n,
+        seeds=list(seeds),
+        null={
+            "name": "an adapter of as many general examples alone",
+            "families": {f.family: _plain(f.interval) for f in idle},
+            "identity": {f.family: _plain(f.interval) for f in again},
+        },
+        rule=RULE,
+        would_change=_would_change(said, found[0], delta),
+        controls=(
+            Control(
+                name="the base asked again is not worse", ok=sound,
+                detail=", ".join(f"{f.family} {f.interval.value:+.3f}" for f in again),
+            ),
+            Control(
+                name="the null is flat", ok=not risen,
+                detail=f"general data alone raised {', '.join(risen)}" if risen else "no family rose",
+            ),
+            Control(
+                name="seeds agree", ok=all(min(f.seeds) > -delta or max(f.seeds) < 0 for f in found[0]),
+                detail="; ".join(f"{f.family} {min(f.seeds):+.3f} to {max(f.seeds):+.3f}" for f in found[0]),
+            ),
+        ),
+        figures=(_transfer(found[0], idle, delta), _by_share(arms, found)),
+        short=(*_falls_short(arms[0], delta), *short),
+        numbers={
+            "delta": delta,
+            "arms": [_summary(arm, each, delta) for arm, each in everything],
+            "pass_at_k": {
+                "base": _pass_at_k(arms[0].before, rng),
+                **{arm.name: _pass_at_k(arm.after, rng) for arm, _ in everything},
+            },
+            "config": dict(config or {}),
+        },
+    )  # fmt: skip
+
+
+def share(arms: Sequence[Mapping[str, Any]]) -> float | None:
+    """The smallest share of general examples that kept every family, of a finding's `numbers["arms"]`, or None."""
+    kept = [arm["share"] for arm in arms if arm["share"] is not None and arm["kept"]]
+    return min(kept) if kept else None
+
+
+def _sentence(
+    title: str, said: str, found: Sequence[Change], idle: Sequence[Change], on_serving: str | None, delta: float
+) -> str:
+    worse = [f for f in found if f.standing == "worse"]
+    if said == COMPETES and worse:
+        also = {f.family for f in idle if f.standing == "worse"}
+        which = ", ".join(f"{_label(f.family)} {f.interval.value:+.3f}" for f in worse)
+        shared = " General data alone does as well." if also >= {f.family for f in worse} else ""
+        return f"Training {title} alone costs general skill: {which}.{shared}"
+    if said == COMPETES:
+        return f"The serving adapter has lost general skill; a fresh update of {title} does not."
+    if said == POSITIVE:
+        better = ", ".join(f"{_label(f.family)} {f.interval.value:+.3f}" for f in found if f.interval.low > 0)
+        return f"Training {title} helps general skill: {better}, and general data alone does not."
+    if said == NON_INFERIOR:
+        least = min(f.interval.low for f in found)
+        tail = f" On the serving adapter it is {on_serving}." if on_serving else ""
+        return f"Training {title} leaves every family within {delta:g} of the base (lowest limit {least:+.3f}).{tail}"
+    open_ = [f for f in found if f.standing != NON_INFERIOR or min(f.seeds) <= -delta]
+    unclear = ", ".join(_label(f.family) for f in open_)
+    return f"Not identified: {title}'s effect on {unclear} is neither within {delta:g} nor clearly a loss."
+
+
+def _would_change(said: str, found: Sequence[Change], delta: float) -> str:
+    if said == NOT_IDENTIFIED:
+        need = required_samples(delta, DISCORDANCE, power=POWER)
+        return f"More answers: {need:,} paired ones a family show {100 * delta:g} points at 10 % discordance."
+    if said == COMPETES:
+        return (
+            "A share of general examples that keeps every family (`learn.general_share`), or a smaller learning rate."
+        )
+    rising = sum(f.interval.low > 0 for f in found)
+    return (
+        f"A family that falls below -{delta:g}; positive would take {FAMILIES} families whose lower limit is above 0 "
+        f"({rising} now) and a null that is flat there."
+    )
+
+
+def _falls_short(arm: Arm, delta: float) -> list[str]:
+    need = required_samples(delta, DISCORDANCE, power=POWER)
+    notes = []
+    for results in arm.before:
+        items = len(results.values[0])
+        if results.scale == "share" and items * results.samples * len(results.values) < need:
+            asked = f"{items} items x {results.samples * len(results.values)} answers"
+            notes.append(f"{results.family}: {asked}; {100 * delta:g} points at 10 % discordance take {need:,}")
+    if full := [r.family for r in arm.before if r.scale == "share" and float(np.mean(r.values)) >= CEILING]:
+        notes.append(f"the base is at the ceiling in {', '.join(full)}: a loss would show, a gain cannot")
+    if len(arm.kl) < SEEDS:
+        many = "1 adapter" if len(arm.kl) == 1 else f"{len(arm.kl)} adapters"
+        notes.append(f"{many} an arm; the protocol wants at least {SEEDS}")
+    return notes
+
+
+def _summary(arm: Arm, found: Sequence[Change], delta: float) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "share": arm.share,
+        "kept": all(f.standing == NON_INFERIOR and min(f.seeds) > -delta for f in found),
+        "log_kl": math.log(max(float(np.mean(arm.kl)), 1e-12)) if arm.kl else None,
+        "families": {
+            f.family: {
+                **_plain(f.interval), "standing": f.standing, "p_better": f.p_better, "p_worse": f.p_worse,
+                "seeds": list(f.seeds),
+            }
+            for f in found
+        },
+    }  # fmt: skip
+
+
+def _pass_at_k(after: Sequence[Results], rng: np.random.Generator) -> dict[str, Any]:
+    """Code alone: unbiased pass@k of one adapter's samples, mean over seeds, interval over problems."""
+    found = {}
+    for results in (r for r in after if r.family == CODE):
+        n = results.samples
+        passed = np.rint(np.asarray(results.values) * n).astype(int)
+        for k in sorted({1, min(3, n), n}):
+            problems = [float(np.mean([pass_at_k(n, int(c), k) for c in column])) for column in passed.T]
+            found[f"pass@{k}"] = _plain(mean_interval(problems, rng))
+    return found
+
+
+def _transfer(found: Sequence[Change], idle: Sequence[Change], delta: float) -> dict[str, Any]:
+    return {
+        "kind": "transfer", "title": "General skill after behaviour training",
+        "families": [{"name": _label(f.family), **_plain(f.interval)} for f in found],
+        "null": [{"name": _label(f.family), **_plain(f.interval)} for f in idle],
+        "delta": delta,
+    }  # fmt: skip
+
+
+def _by_share(arms: Sequence[Arm], found: Sequence[Sequence[Change]]) -> dict[str, Any]:
+    return {
+        "kind": "over_time", "title": "General skill by share of general examples",
+        "x_label": "general examples in the batch, %", "y_label": "change",
+        "x": [100 * (arm.share or 0.0) for arm in arms],
+        "series": [
+            {
+                "name": _label(row[0].family), "values": [f.interval.value for f in row],
+                "low": [f.interval.low for f in row], "high": [f.interval.high for f in row],
+            }
+            for row in zip(*found, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _label(family: str) -> str:
+    return LABELS.get(family, family)
+
+
+def _plain(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
