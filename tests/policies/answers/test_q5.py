@@ -134,8 +134,12 @@ def test_what_is_open_is_not_identified(changes: dict[str, Any], condition: str)
 def test_a_shuffled_vector_that_does_as_much_refutes_the_direction() -> None:
     """Then it is not the labels that made the direction."""
     world = World(0)
-    found = q5.answer(world.measured(1.0, shuffled=[world.sweep(0.95, 40)]), np.random.default_rng(0))
-    assert found.verdict == NOT_IDENTIFIED and "beyond random and shuffled vectors" in failed(found)
+    for gains in ([0.95], [0.0, 0.0, 1.3]):
+        measured = world.measured(1.0, shuffled=[world.sweep(gain, 40) for gain in gains])
+        found = q5.answer(measured, np.random.default_rng(0))
+        assert found.verdict == NOT_IDENTIFIED and "beyond random and shuffled vectors" in failed(found)
+    partly = world.measured(1.0, shuffled=[world.sweep(gain, 40) for gain in (0.3, 0.4, 0.2)])
+    assert q5.answer(partly, np.random.default_rng(0)).verdict == q5.WORKS
 
 
 def test_a_prompt_that_does_harm_sets_no_bar_below_nothing() -> None:
