@@ -34,7 +34,7 @@ class Bench:
     `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
     `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data),
     `vectors` the folder where steering vectors are kept, one file a behaviour, `general_examples` the file of general
-    skill to train on.
+    skill to train on, `harness` a folder of task files for lm-evaluation-harness.
     """
 
     model: Model
@@ -53,6 +53,7 @@ class Bench:
     code: str
     cells: Cells
     general_examples: Path | None = None
+    harness: Path | None = None
     checkpoint: Callable[[int, int, str], None] = lambda done, total, note: None
     began: float = field(default_factory=time.monotonic)
     _done: int = 0
@@ -170,6 +171,7 @@ def build(payload: Mapping[str, Any], context: Context, code: str) -> Bench:
         code=code,
         cells=Cells(root / "cells", *scope),
         general_examples=folder(payload.get("general_examples")),
+        harness=folder(payload.get("harness")),
         checkpoint=context.checkpoint,
     )
 

@@ -22,7 +22,7 @@ from daemon.experiments import arms
 from daemon.experiments.base import Options, Update, advice
 from daemon.experiments.bench import Bench, experiment
 from daemon.models.base import Diverges, Generator, Learner, Sampling, TrainingExample
-from daemon.probes import behavior, general, perplexity
+from daemon.probes import behavior, general, harness, perplexity
 from policies.answers import q6
 from policies.answers.base import Answer
 from policies.records import Advice, ChatMessage, Finding, Measurement
@@ -53,9 +53,9 @@ class Sizes:
 
 QUICK = Sizes(seeds=2, examples=32, shares=(0.0, 0.5), tasks=60, samples=2, kl=30)
 FULL = Sizes(seeds=3, examples=64, shares=(0.0, 0.25, 0.5), tasks=100, samples=5, kl=90)
-Reading = dict[
-    str, Any
-]  # of one adapter: {"passed": samples passed a task, "text": nats a token of a task, "kl": mean}
+# Of one adapter: "passed" (right answers of each task), "text" (nats a token of each task's text), "harness" (task ->
+# values of its documents, where there are such tasks) and "kl" (mean, not of the base).
+Reading = dict[str, Any]
 
 
 def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
@@ -141,7 +141,7 @@ def _reading(
 ) -> Reading:
     """What an adapter knows, in a cell: the one in `folder`, or trained on `examples`; neither is the base."""
     trained_on = [[e.prompt[-1].content, e.target] for e in examples]
-    key = [seed, trained_on, str(folder), [task.id for task in tasks], sizes.samples, sizes.kl]
+    key = [seed, trained_on, str(folder), [task.id for task in tasks], sizes.samples, sizes.kl, str(bench.harness)]
 
     def compute() -> Reading:
         adapter = bench.adapter(examples, replace(bench.recipe, seed=seed)) if examples else folder
@@ -153,6 +153,14 @@ def _reading(
             "passed": _passed(bench, tasks, sampling, sizes.samples, note),
             "text": [-loss for loss in perplexity.per_document(bench.model, texts, bench.tick(note))],
         }
+        if bench.harness:
+            found["harness"] = harness.measure(
+                bench.model,
+                bench.harness,
+                max_tokens=sampling.max_tokens,
+                limit=sizes.tasks,
+                checkpoint=bench.tick(note),
+            )
         if adapter is not None:
             few = texts[:: max(1, len(texts) // sizes.kl)]
             found[KL] = float(np.mean(bench.model.divergence(few, adapter, bench.tick(note))))
@@ -192,12 +200,15 @@ def _arm(
 
 
 def _results(tasks: Sequence[general.Task], sizes: Sizes, readings: Sequence[Reading]) -> list[q6.Results]:
-    """A family of answers each, and all texts as one more."""
+    """A family of answers each, those of the harness (greedy, one an item), and all texts as one more."""
     found = []
     for family in sorted({task.family for task in tasks}):
         places = [place for place, task in enumerate(tasks) if task.family == family]
         values = [[reading["passed"][place] / sizes.samples for place in places] for reading in readings]
         found.append(q6.Results(family=family, scale="share", values=values, samples=sizes.samples))
+    for family in readings[0].get("harness", {}):
+        values = [reading["harness"][family] for reading in readings]
+        found.append(q6.Results(family=f"harness: {family}", scale="share", values=values))
     texts = [reading["text"] for reading in readings]
     return [*found, q6.Results(family=q6.TEXT, scale="nats", values=texts)]
 

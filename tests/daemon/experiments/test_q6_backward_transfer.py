@@ -116,3 +116,12 @@ def test_sessions_add_up(make_bench: Callable[..., Bench]) -> None:
     assert values["facts"] < 0 and values["text"] < 0 < values["kl"]
     assert finding.estimate is not None and finding.estimate < 0
     assert finding.evidence["figures"][0]["x"] == [1, 2]
+
+
+def test_harness_tasks_are_families_of_their_own(make_bench: Callable[..., Bench]) -> None:
+    """They stand beside our own families, one greedy answer an item, seeds as rows."""
+    tasks = q6._tasks(make_bench(), 1)
+    reading = {"passed": [1.0] * len(tasks), "text": [-0.1] * len(tasks), "harness": {"piqa": [1.0, 0.0]}}
+    results = {r.family: r for r in q6._results(tasks, TINY, [reading, reading])}
+    assert sorted(results) == ["arithmetic", "code", "facts", "harness: piqa", "text"]
+    assert results["harness: piqa"].values == [[1.0, 0.0], [1.0, 0.0]]
