@@ -22,12 +22,12 @@ def material(bench: Bench, limit: int) -> tuple[Example, ...]:
     Raises CannotAnswer below 16, naming the behaviour's file.
     """
     pairs = [
-        (((("user", pair.prompt),), pair.preferred, pair.rejected))
+        ((ChatMessage(role="user", content=pair.prompt),), pair.preferred, pair.rejected)
         for pair in bench.behavior.pairs
         if pair.kind == "target" and pair.preferred and pair.rejected
     ]
     distilled = [
-        (tuple((str(role), str(content)) for role, content in row["prompt"]), row["target"], row["rejected"])
+        (tuple(ChatMessage(role=role, content=text) for role, text in row["prompt"]), row["target"], row["rejected"])
         for row in bench.records.get("examples", ())
         if row["rejected"]
     ]
@@ -40,18 +40,11 @@ def material(bench: Bench, limit: int) -> tuple[Example, ...]:
         )
     return tuple(
         Example(
-            id=content_id("arm", name, prompt, target),
-            origin="turn",
-            behavior=name,
-            prompt=tuple(ChatMessage(role=role, content=content) for role, content in prompt),  # type: ignore[arg-type]
-            target=target,
-            rejected=rejected,
-            source=name,
-            at=bench.now,
-            cycle=0,
+            id=content_id("arm", name, [[m.role, m.content] for m in prompt], target), origin="turn", behavior=name,
+            prompt=prompt, target=target, rejected=rejected, source=name, at=bench.now, cycle=0,
         )
         for prompt, target, rejected in found
-    )
+    )  # fmt: skip
 
 
 def adapter(
