@@ -47,7 +47,7 @@ class Sizes:
     probes: int = 24
 
 
-QUICK = Sizes(texts=40, examples=40, seeds=2, nulls=2)
+QUICK = Sizes(texts=40, examples=32, seeds=2, nulls=2)
 FULL = Sizes(texts=100, examples=120, seeds=3, nulls=3, permutations=2000, probes=60)
 
 

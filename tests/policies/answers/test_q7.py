@@ -83,7 +83,9 @@ def test_words_and_figures() -> None:
     assert "cannot gain" in q7.answer(seen(arm(auc=None, before=1.0, after=1.0))).sentence
     answer = q7.answer(seen(arm(auc=change(0.0, 0.01), before=0.5, after=0.5, p=0.6), per_class=20, length_p=0.01))
     assert answer.sentence.startswith("No separation")
-    assert any("bag of words" in note for note in answer.short) and any("20 texts a class" in n for n in answer.short)
+    notes = "; ".join(answer.short)
+    assert "bag of words" in notes and "20 texts a class" in notes and "almost perfectly" not in notes
+    assert "2 of 2 GDN layers" in "; ".join(q7.answer(seen(arm(auc=None, before=1.0))).short)
     assert [control.ok for control in answer.controls] == [False, True, True]
     figure = answer.figures[0]
     assert [layer["kind"] for layer in figure["layers"]] == ["gdn", "gdn", "attention"]
