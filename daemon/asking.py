@@ -115,6 +115,7 @@ class Asking:
             "root": str(config.state / ROOT),
             "vectors": str(config.state / vectors.FOLDER),
             "general_examples": str(general_file(config, "examples")),
+            "harness": str(config.resolve(config.experiments.harness)) if config.experiments.harness else None,
             "records": {
                 **records,
                 "config": {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS},

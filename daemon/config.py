@@ -184,6 +184,7 @@ class ExperimentsSection(Section):
 
     observe: bool = Field(default=True, description="a small fixed budget around every training session")
     apply: Literal["propose", "auto"] = Field(default="propose", description="what happens to advice")
+    harness: Path | None = Field(default=None, description="a folder with tasks of lm-evaluation-harness, for q6")
 
 
 class Config(Section):
