@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
-from policies.statistics.calibration import brier, calibration
+from policies.statistics.calibration import brier, calibration, in_the_large
 from policies.statistics.entropy import distinct_n, unigram_entropy
 
 
@@ -105,3 +105,26 @@ def test_entropy_correction_removes_most_of_the_bias():
 def test_no_text_has_no_diversity():
     """Empty input gives zeros, not errors."""
     assert distinct_n([]) == distinct_n(["", "one"]) == unigram_entropy([""]) == 0.0
+
+
+def test_the_level_alone_is_judged_where_forecasts_are_alike():
+    """All judged hard while a quarter fails: there is no slope, but the intercept with the slope at 1 is below 0."""
+    rng = np.random.default_rng(6)
+    failures = rng.binomial(4, 0.25, size=100).tolist()
+    level = in_the_large([0.8] * 100, failures, [4] * 100)
+    rate = sum(failures) / 400
+    assert level.value == pytest.approx(math.log(rate / (1 - rate)) - math.log(0.8 / 0.2), abs=1e-6)
+    assert level.high < -1 and calibration([0.8] * 100, failures, [4] * 100) is None
+    assert in_the_large([0.8] * 100, [0] * 100, [4] * 100) is None
+
+
+def test_dreams_of_one_seed_are_one_cluster():
+    """Four copies of every dream: clustered by seed the limits are those of the dreams alone, and n counts seeds."""
+    predicted, failures, trials = _sample(7, n=80)
+    alone = calibration(predicted, failures, trials)
+    seeds = [str(i) for i in range(80)] * 4
+    copied = calibration(predicted * 4, failures * 4, trials * 4, clusters=seeds)
+    assert (copied.slope.low, copied.slope.high) == pytest.approx((alone.slope.low, alone.slope.high), abs=1e-6)
+    assert copied.slope.n == 80 and in_the_large(predicted * 4, failures * 4, trials * 4, clusters=seeds).n == 80
+    with pytest.raises(ValueError, match="labels"):
+        calibration(predicted, failures, trials, clusters=seeds)
