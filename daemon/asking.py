@@ -128,7 +128,7 @@ class Asking:
 def _records(view: View, question: str, behavior: str) -> dict[str, Any]:
     """What the store knows that a question is about."""
     if question == "q2":
-        return _dreams(view, ASKED_DREAMS)
+        return _dreams(view, ASKED_DREAMS) | _graph(view)
     if question == "q4":
         return _guard(view) | _graph(view)
     return {"examples": _examples(view, behavior)}
