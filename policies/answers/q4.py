@@ -42,7 +42,8 @@ class Seen:
     `delays` (episodes, detectors) in cycles, inf where the episode ended, after `horizon` cycles, without an alarm;
     `arl` is the run length in cycles that all `thresholds` were set to, from `sham` cycles in which there were
     `sham_alarms`; `busier` are the alarms in `busier_cycles` of more traffic, of which `expected` were to be expected.
-    `trade_off` is delay by run length: ARL -> mean delays; `timeline` an episode's onset and channels, for its figure.
+    `trade_off` is worst-case delay by run length (ARL -> mean delays), `timeline` an episode's onset and channels for
+    its figure.
     """
 
     channels: Mapping[str, Channel]
@@ -198,7 +199,7 @@ def _figures(seen: Seen, title: str) -> list[Mapping[str, Any]]:
         "kind": "trade_off",
         "title": f"{title}: delay against false alarms",
         "x_label": "false alarms per 1,000 cycles",
-        "y_label": "mean delay, cycles",
+        "y_label": "mean delay of a fresh watch, cycles",
         "series": [
             {"name": name, "x": false_alarms, "y": [delays[i] for delays in seen.trade_off.values()]}
             for i, name in enumerate(DETECTORS)

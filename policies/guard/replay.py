@@ -1,9 +1,10 @@
 """What the guard's detectors make of recorded cycles: many timelines at once, thresholds of one run length, delays.
 
-A *cycle* is what each channel observed between two training sessions, blocked as the live guard blocks it. Cycles of
-one adapter under unchanging traffic are exchangeable, so timelines of any length are drawn from recorded ones. All
-channels share one clock: a cycle has as many *slots* as its longest channel has observations, and each channel's are
-spread over them evenly. There is a detector per channel, the guard's own (`EDetector`), and one that averages them.
+A *cycle* is what each channel observed between two training sessions, blocked as the live guard blocks it. Timelines
+pass through a pool of cycles in any order and as often as they like, for under one adapter and unchanging traffic these
+are exchangeable. All channels share one clock: a cycle has as many *slots* as its longest channel has observations, and
+each channel's are spread over them evenly. There is a detector per channel, the guard's own (`EDetector`), and one that
+averages them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A trial of the guard's detectors: thresholds of one run length from healthy cycles, then episodes with a change.
 
-An episode's change comes after a random number of healthy cycles, drawn from those recorded, so that a detector meets
-it in whatever state it happens to be.
+Conversations are strangers to each other and so are probes, so timelines are drawn from the recorded cycles one of
+them at a time: what few cycles happened to look like as wholes decides nothing. An episode's change comes after a
+random number of recorded healthy cycles, so that a detector meets it in whatever state it happens to be.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from policies.guard import replay, watch
 from policies.guard.replay import Cycle
 
 QUIET = (5, 25)  # healthy cycles before a change, from ... to
-TIMELINES = 200  # drawn from the recorded cycles
+TIMELINES = 200  # drawn ones
+DRAWN = 2000  # cycles that they pass through
 HORIZON = 40  # cycles of a drawn episode
 
 
@@ -37,9 +39,9 @@ class Trial:
             raise ValueError(unarmed[0])
         self.m0 = {name: limit for name, limit in limits.items() if limit is not None}
         self.arl = float(len(self.healthy))
-        shape = (TIMELINES, max(50, 3 * len(self.healthy)))
-        order = self._rng("thresholds").integers(0, len(self.healthy), size=shape)
-        self._highest = replay.peaks(self._pool(), order, self.m0)
+        rng = self._rng("thresholds")
+        order = rng.integers(0, DRAWN, size=(TIMELINES, max(50, 3 * len(self.healthy))))
+        self._highest = replay.peaks(self._shuffled(self.healthy, rng), order, self.m0)
         self.thresholds = self.at(self.arl)
 
     def at(self, arl: float) -> NDArray[np.float64]:
@@ -60,12 +62,14 @@ class Trial:
         return replay.delays(pool, order, self.m0, self.thresholds, QUIET[1])
 
     def drawn(self, degraded: Sequence[Cycle], thresholds: NDArray[np.float64]) -> list[float]:
-        """Mean delays of many episodes whose cycles are drawn from `degraded` ones, restricted to `HORIZON` cycles."""
-        rng, start = self._rng("drawn"), len(self.healthy)
-        before = np.stack([self._before(episode) for episode in range(TIMELINES)])
-        after = rng.integers(start, start + len(degraded), size=(TIMELINES, HORIZON))
-        pool = self._pool(*degraded)
-        found = replay.delays(pool, np.hstack([before, after]), self.m0, thresholds, QUIET[1])
+        """Mean delays of many episodes drawn from `degraded` cycles, restricted to `HORIZON` cycles.
+
+        The change comes as the watch begins, which is the worst time for these detectors: they have gathered nothing.
+        So these are the delays that the floor of `cusum_bound` is below.
+        """
+        rng = self._rng("drawn")
+        order = rng.integers(0, DRAWN, size=(TIMELINES, HORIZON))
+        found = replay.delays(self._shuffled(degraded, rng), order, self.m0, thresholds, 0)
         return [float(mean) for mean in np.minimum(found, HORIZON).mean(axis=0)]
 
     def timeline(self, episodes: Sequence[Sequence[Cycle]], which: int) -> Mapping[str, Any]:
@@ -109,6 +113,22 @@ class Trial:
         order = np.full(QUIET[1], -1)
         order[QUIET[1] - quiet :] = rng.integers(0, len(self.healthy), size=quiet)
         return order
+
+    def _shuffled(self, cycles: Sequence[Cycle], rng: np.random.Generator) -> NDArray[np.float64]:
+        """`DRAWN` cycles of these ones' conversations and probes, as many in each as some recorded cycle had."""
+        talks = [pair for c in cycles for pair in zip(c["signal"], c["graph"], strict=True)]
+        probes = [value for c in cycles for value in c["probe"]]
+        drawn: list[Cycle] = []
+        for which in rng.integers(0, len(cycles), size=DRAWN):
+            some = [talks[i] for i in rng.integers(0, len(talks), size=len(cycles[which]["signal"]))] if talks else []
+            drawn.append(
+                {
+                    "signal": [signal for signal, _ in some],
+                    "graph": [graph for _, graph in some],
+                    "probe": [probes[i] for i in rng.integers(0, len(probes), size=len(cycles[which]["probe"]))],
+                }
+            )
+        return replay.lay_out(drawn, self.slots)
 
     def _pool(self, *more: Cycle) -> NDArray[np.float64]:
         return replay.lay_out([*self.healthy, *more], self.slots)
