@@ -159,9 +159,14 @@ def _sentence(
     graph, probe = delays["graph"], delays["probe"]
     told = f"{_delay(graph)} against {_delay(probe)} cycles, {ratio.value:.2f} times as long"
     limits = f"({ratio.low:.2f} to {ratio.high:.2f})"
-    word = "notices" if verdict == HEALS else "alone is too slow to notice"
+    if verdict == HEALS:
+        word = "notices a regression"
+    elif ratio.low > FACTOR:
+        word = "alone is too slow to notice a regression"
+    else:
+        word = "is not shown to notice a regression soon enough"
     return (
-        f"{title}: the memory graph {word} a regression: its channel takes {told} {limits} as explicit probes at one "
+        f"{title}: the memory graph {word}: its channel takes {told} {limits} as explicit probes at one "
         f"false alarm in {seen.arl:.0f} cycles."
     )
 

@@ -127,3 +127,16 @@ def test_what_the_guard_saw_is_told() -> None:
     assert [s["values"] for s in found.figures[0]["series"] if s["name"] == "probe"] == [[0, 1]]
     assert q4_live.observed("not_rushing", "Not rushing", guard, verdicts) is None
     assert q4_live.observed("listening", "Listening", {}, []) is None
+
+
+@pytest.mark.parametrize(
+    ("episodes", "words"), [(60, "alone is too slow"), (6, "is not shown to notice a regression soon enough")]
+)
+def test_the_sentence_claims_no_more_than_the_interval(episodes: int, words: str) -> None:
+    """Too slow only where the whole interval is above the factor; else it is not shown, and more episodes may tell."""
+    after = (
+        {"graph": 0.3, "signal": 0.5, "probe": 0.6} if episodes == 60 else {"graph": 0.5, "signal": 0.5, "probe": 0.55}
+    )
+    found = measured(after, episodes=episodes)
+    assert found.verdict == q4.EXPLICIT and words in found.sentence
+    assert ("more episodes" in found.would_change) == (found.low <= q4.FACTOR)
