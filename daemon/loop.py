@@ -119,12 +119,18 @@ class Loop:
         self._dispatch()
 
     def cancel(self, job_id: str) -> bool:
-        """End an errand at its next checkpoint, or before it has begun; False when it had ended already."""
-        if job_id in self.running:
-            self.executor.cancel(job_id)  # it comes back as a JobFailed
-            return True
+        """End an errand at its next checkpoint, or before it has begun; False when it had ended already.
+
+        It is cancelled from now on, whatever its worker still says: it is neither tried again nor found again after a
+        crash, and a result that comes in spite of it is not wanted.
+        """
         with self.store.transaction() as tx:
-            return tx.cancel(job_id, self.clock())
+            if not tx.cancel(job_id, self.clock()):
+                return False
+        self.executor.cancel(job_id)
+        if (found := self.store.job(job_id)) is not None:
+            self.tell({"event": "job", "job": job_id, "kind": found.job.kind, "state": "cancelled"})
+        return True
 
     # --- life
 
@@ -256,7 +262,7 @@ class Loop:
                 view = self.look(cycle)
                 plan = self.stations[stage].plan(view)
                 self.writer.write(tx, plan)
-                self.writer.write(tx, self.companion.beside(stage, view))
+                self.writer.write(tx, self._beside(stage, view))
         except Exception as error:
             self._broken(cycle, f"{stage} could not plan", error)
             return
@@ -264,12 +270,23 @@ class Loop:
         log.info("stage begins", cycle=cycle, stage=stage)
         self._after(plan)
 
+    def _beside(self, stage: Stage, view: View) -> Plan:
+        """What the companion wants while the stage lasts. It is worth having, but no cycle fails for want of it."""
+        try:
+            return self.companion.beside(stage, view)
+        except Exception as error:
+            if _fatal(error):
+                raise
+            log.error("nothing is looked at beside the stage", stage=stage, error=str(error),
+                      exc_info=not isinstance(error, DreamloopError))  # fmt: skip
+            return NOTHING
+
     def _broken(self, cycle: int, what: str, error: Exception) -> None:
         """A station failed on what it was given: this cycle ends as failed, with a reason, and the daemon goes on.
 
         A database that refuses (a full disk, for one) is raised again: there is nothing to go on with.
         """
-        if isinstance(error, StoreError) and not isinstance(error, (RecordError, IllegalStep)):
+        if _fatal(error):
             raise error
         bug = not isinstance(error, DreamloopError)
         log.error("cycle broken", cycle=cycle, what=what, error=str(error), exc_info=bug)
@@ -338,7 +355,7 @@ class Loop:
                 plan = self._absorber(job).absorb(event, self.look(job.cycle))
                 self.writer.write(tx, plan)
         except Exception as error:
-            self._unusable(job, error)
+            self._unusable(job, error, event.seconds)
             return
         self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": "done", "seconds": event.seconds})
         self._after(plan)
@@ -362,26 +379,35 @@ class Loop:
             else:
                 tx.fail(job.id, now, event.error, now + BACKOFF_SECONDS * 2**row.attempts if again else None)
         log.error("job failed", kind=job.kind, error=event.error, attempt=row.attempts, again=again)
-        state = "retrying" if again else "failed"
+        state = "retrying" if again else "cancelled" if event.cancelled else "failed"
         self.tell({"event": "job", "job": job.id, "kind": job.kind, "state": state, "error": event.error,
                    "seconds": event.seconds})  # fmt: skip
         if not again:
-            if job.cycle != ERRAND and not job.kind.startswith(BESIDE):
+            if self._matters(job):
                 self._close(job.cycle, "failed", event.error)
             self._advance()
 
-    def _unusable(self, job: Job, error: Exception) -> None:
-        """What a job returned raised: its cycle ends as failed; an errand fails alone."""
+    def _unusable(self, job: Job, error: Exception, seconds: float) -> None:
+        """What a job returned raised: its cycle ends as failed; an errand, or a job beside a stage, fails alone."""
         what = f"what {job.kind} returned could not be used"
-        if job.cycle != ERRAND:
+        if self._matters(job):
             self._broken(job.cycle, what, error)
             self._advance()
             return
-        if isinstance(error, StoreError) and not isinstance(error, (RecordError, IllegalStep)):
+        if _fatal(error):
             raise error
-        log.error("errand broken", what=what, error=str(error), exc_info=not isinstance(error, DreamloopError))
+        log.error("job broken", what=what, error=str(error), exc_info=not isinstance(error, DreamloopError))
+        why = f"{what}: {str(error) or type(error).__name__}"
         with self.store.transaction() as tx:
-            tx.fail(job.id, self.clock(), f"{what}: {error}")
+            tx.fail(job.id, self.clock(), why)
+        self.tell(
+            {"event": "job", "job": job.id, "kind": job.kind, "state": "failed", "error": why, "seconds": seconds}
+        )
+        self._advance()
+
+    def _matters(self, job: Job) -> bool:
+        """Does its cycle fail when this job does?"""
+        return job.cycle != ERRAND and not job.kind.startswith(BESIDE)
 
     def _absorber(self, job: Job) -> Station | Companion:
         """Who takes a job's result: traffic is part of listening, stations' jobs carry their station's name."""
@@ -418,3 +444,8 @@ class Loop:
         self.executor.pause(bool(self._paused))
         self.tell({"event": "paused", "reasons": sorted(self._paused)})
         self._dispatch()
+
+
+def _fatal(error: Exception) -> bool:
+    """Does the database refuse? Then there is nothing to go on with; a record that does not fit is another matter."""
+    return isinstance(error, StoreError) and not isinstance(error, (RecordError, IllegalStep))

@@ -23,10 +23,13 @@ WHOLE = CycleDue(why="test")
 class Beside:
     """Queues one observation beside the judge, and writes a row per job that it takes in."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, plans: Exception | None = None) -> None:
         self.error = error
+        self.plans = plans
 
     def beside(self, stage: Stage, view: View) -> Plan:
+        if self.plans is not None:
+            raise self.plans
         job = Job.make("observe.session", lane="train", cycle=view.cycle)
         return Plan(jobs=(job,)) if stage == "judge" else NOTHING
 
@@ -138,6 +141,30 @@ def test_a_running_errand_is_cancelled_at_its_checkpoint(world: World) -> None:
     assert world.loop.cancel(job.id) and world.hand.cancelled == [job.id]
     world.drive(lambda: world.hand.fail(cancelled=True, retryable=False))
     assert world.store.job(job.id).state == "cancelled"  # type: ignore[union-attr]
+    assert [told["state"] for told in world.told if told["event"] == "job"] == ["cancelled"]  # no failure to count
+
+
+def test_a_cancelled_errand_is_not_found_again_after_a_crash(world: World) -> None:
+    """Cancelled and then killed before its worker reached a checkpoint, it does not begin anew."""
+    job = question()
+    world.drive(lambda: world.loop.errand(job) or Wake())
+    world.loop.cancel(job.id)
+    again = World(world.store, dict(world.loop.stations))  # type: ignore[arg-type]
+    again.drive(Wake())
+    assert again.kinds() == [] and world.store.job(job.id).state == "cancelled"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("ends", ["finish", "fail"])
+def test_what_a_cancelled_errand_still_says_is_not_wanted(world: World, ends: str) -> None:
+    """Its worker may have finished, or failed in a way worth trying again, just before it heard: it stays cancelled."""
+    job = question()
+    world.drive(lambda: world.loop.errand(job) or Wake())
+    world.loop.cancel(job.id)
+    world.drive(getattr(world.hand, ends))
+    world.now += 1000.0
+    world.drive(Wake())
+    assert world.store.job(job.id).state == "cancelled"  # type: ignore[union-attr]
+    assert world.kinds() == ["q5_steering.run"] and world.store.count(Quarantine) == 0
 
 
 def test_an_errand_rests_while_paused(world: World) -> None:
@@ -166,4 +193,23 @@ def test_no_cycle_fails_for_want_of_an_observation(world: World) -> None:
     """An observation that fails for good is missed; its cycle ends as done."""
     to_the_judge(world)
     world.drive(lambda: world.hand.fail(retryable=False))
+    assert world.store.last_cycle().state == "done"  # type: ignore[union-attr]
+
+
+def test_an_observation_that_cannot_be_used_is_missed(world: World) -> None:
+    """A bug in taking an observation in ends that job as failed, in words; its cycle ends as done."""
+    world.loop.companion = Beside(ValueError("torn"))
+    to_the_judge(world)
+    world.drive(world.hand.finish)
+    assert world.store.last_cycle().state == "done"  # type: ignore[union-attr]
+    (row,) = world.store.jobs(kind="observe.session")
+    assert row.state == "failed" and "torn" in str(row.error)
+
+
+@pytest.mark.parametrize("error", [DreamloopError("no material"), KeyError("adapter")])
+def test_a_stage_goes_on_without_what_could_not_be_planned_beside_it(world: World, error: Exception) -> None:
+    """The companion raises at every stage: nothing is observed, and the cycle ends as done."""
+    world.loop.companion = Beside(plans=error)
+    world.drive(WHOLE, world.hand.finish, world.hand.finish)
+    assert world.kinds() == ["dream.write", "dream.again"]
     assert world.store.last_cycle().state == "done"  # type: ignore[union-attr]
