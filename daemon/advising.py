@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from daemon.errors import DreamloopError
+from daemon.errors import ConfigError, DreamloopError
 from daemon.settings import FACT, CannotApply, Settings, value_of, why_not_live
 from daemon.store.store import Store
 from policies.records import Adapter, Advice, AdviceStep, Finding, content_id
@@ -37,18 +37,20 @@ class Advising:
         self.check = check
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every advice that was acted on, and per key the newest that was not; newest first."""
+        """Every advice that was acted on, and what is proposed: only the newest advice about a key is; newest first."""
         steps = {step.advice: step for step in self.store.find(AdviceStep, order_by="seq")}
-        found, proposed = [], set()
+        found, known = [], set()
         for advice in self.store.find(Advice, descending=True):
             step = steps.get(advice.id)
-            if step is None and advice.key in proposed:
-                continue  # a later answer says it better
+            if step is None and advice.key in known:
+                continue  # a later answer says it better, whatever became of that one
+            known.add(advice.key)
             finding = self.store.get(Finding, advice.finding)
-            current = value_of(self.settings.config, advice.key)
+            try:
+                current = value_of(self.settings.config, advice.key)
+            except ConfigError:
+                continue  # a key of an older dreamloop
             wished = json.loads(advice.value)
-            if step is None:
-                proposed.add(advice.key)
             found.append(
                 {
                     "id": advice.id,
@@ -62,36 +64,38 @@ class Advising:
                     "by": step.by if step else "",
                     "before": json.loads(step.before) if step else None,
                     "evidence": advice.evidence,
-                    "note": "that is what is configured already" if step is None and wished == current else "",
+                    "note": _note(step, wished == current),
                     "at": step.at if step else advice.at,
                 }
             )
         return found
 
-    def find(self, name: str) -> Advice:
-        """The one advice whose id begins with `name`, or the open one about the key `name`. Raises DreamloopError."""
+    def find(self, name: str, state: str = PROPOSED) -> Advice:
+        """The one advice whose id begins with `name`, or the one about the key `name`: the latest that is in `state`,
+        else the latest of all. Raises DreamloopError."""
         rows = self.rows()
-        matching = [row for row in rows if row["id"].startswith(name)] or [row for row in rows if row["key"] == name]
+        matching = [row for row in rows if row["id"].startswith(name)]
+        if len(matching) > 1:
+            raise DreamloopError(f"{name!r} is the beginning of {len(matching)} ids; write more of it")
+        if not matching:
+            about = [row for row in rows if row["key"] == name]
+            matching = [row for row in about if row["state"] == state] or about
         if not matching:
             raise DreamloopError(f"no advice is called {name!r}; `dreamctl advice` lists what there is")
-        if len({row["id"] for row in matching}) > 1 and matching[0]["key"] != name:
-            raise DreamloopError(f"{name!r} is the beginning of {len(matching)} ids; write more of it")
-        advice = self.store.get(Advice, matching[0]["id"])
+        advice = self.store.get(Advice, max(matching, key=lambda row: row["at"])["id"])
         assert advice is not None
         return advice
 
     def accept(self, name: str, by: str = "operator") -> dict[str, Any]:
         """Set the key. Raises DreamloopError when it cannot be done, and then nothing has changed."""
         advice = self.find(name)
-        if self._state(advice) == "accepted":
+        value, before = json.loads(advice.value), value_of(self.settings.config, advice.key)
+        if self._state(advice) == "accepted" and value == before:
             raise DreamloopError(
                 f"{advice.key} was accepted already; `dreamctl advice undo {advice.id[:8]}` takes it back"
             )
-        if reason := why_not_live(advice.key, adapters=self.store.count(Adapter)):
-            raise CannotApply(reason)
-        value = json.loads(advice.value)
+        self._may_change(advice.key)
         self.check(advice.key, value)
-        before = value_of(self.settings.config, advice.key)
         self._set(advice, "accepted", value, before, by)
         return {"id": advice.id, "key": advice.key, "value": value, "before": before, "state": "accepted"}
 
@@ -105,12 +109,24 @@ class Advising:
         return {"id": advice.id, "key": advice.key, "value": current, "before": current, "state": "rejected"}
 
     def undo(self, name: str) -> dict[str, Any]:
-        """Put back what the key was before the advice was accepted."""
-        advice = self.find(name)
+        """Put back what the key was before the advice was accepted; a file that was edited since stays as it is.
+
+        Raises DreamloopError when there is nothing to undo, or when a later advice has to be undone first.
+        """
+        advice = self.find(name, "accepted")
         steps = self.store.find(AdviceStep, advice=advice.id, order_by="seq")
         if not steps or steps[-1].step != "accepted":
             raise DreamloopError(f"{advice.key} was not accepted; there is nothing to undo")
         before, current = json.loads(steps[-1].before), value_of(self.settings.config, advice.key)
+        if current != json.loads(advice.value):
+            for row in self.rows():
+                if (row["key"], row["state"], row["value"]) == (advice.key, "accepted", current):
+                    raise DreamloopError(
+                        f"{advice.key} was set by a later advice since; `dreamctl advice undo {row['id'][:8]}` first"
+                    )
+            before = current
+        if before != current:
+            self._may_change(advice.key)
         self._set(advice, "undone", before, current, "operator")
         return {"id": advice.id, "key": advice.key, "value": before, "before": current, "state": "undone"}
 
@@ -128,13 +144,26 @@ class Advising:
                     log.warning("advice could not be applied", key=advice.key, why=str(error))
         return changed
 
+    def forget(self) -> None:
+        """Overrides that the settings did not take up, because the file was edited for one, do not come back later."""
+        if self.settings.overrides != (self.store.fact(FACT) or {}):
+            with self.store.transaction() as tx:
+                tx.set_fact(FACT, self.settings.overrides)
+
+    def _may_change(self, key: str) -> None:
+        """Raises CannotApply for a key that cannot be changed now; an adapter that is being trained counts as one."""
+        adapters = self.store.count(Adapter)
+        coming = 0 if adapters else len(self.store.jobs(kind="learn.update", state=("queued", "running")))
+        if reason := why_not_live(key, adapters=adapters + coming):
+            raise CannotApply(reason)
+
     def _state(self, advice: Advice) -> str:
         steps = self.store.find(AdviceStep, advice=advice.id, order_by="seq")
         return steps[-1].step if steps else PROPOSED
 
     def _set(self, advice: Advice, step: Any, value: Any, before: Any, by: str) -> None:
-        """The step and the setting it means, in one transaction."""
-        self.settings.preview(advice.key, value)
+        """The step and the setting it means, in one transaction; in force once that is kept."""
+        overrides = self.settings.planned(advice.key, value)
         now = self.clock()
         number = self.store.count(AdviceStep, advice=advice.id)
         record = AdviceStep(
@@ -144,7 +173,14 @@ class Advising:
         with self.store.transaction() as tx:
             tx.add(record)
             if value != before:
-                self.settings.set(advice.key, value)
-                tx.set_fact(FACT, self.settings.overrides)
+                tx.set_fact(FACT, overrides)
+        if value != before:
+            self.settings.set(advice.key, value)
         log.info("advice", key=advice.key, step=step, value=value, before=before, by=by)
         self.tell({"event": "advice", "key": advice.key, "state": step, "value": value, "before": before, "by": by})
+
+
+def _note(step: AdviceStep | None, configured: bool) -> str:
+    if step is None:
+        return "that is what is configured already" if configured else ""
+    return "" if configured or step.step != "accepted" else "not in force: it was decided otherwise since"

@@ -32,7 +32,7 @@ from daemon.metrics import Metrics, stop_serving
 from daemon.models import adapters, vectors
 from daemon.models.loading import check, fingerprint, resolve
 from daemon.remembering import Remembering
-from daemon.schedule import Schedule
+from daemon.schedule import Schedule, trigger
 from daemon.settings import FACT as OVERRIDES
 from daemon.settings import Settings
 from daemon.stations.base import View
@@ -97,6 +97,8 @@ class App:
         def workable(key: str, value: Any) -> None:
             if key == "serve.steering":
                 vectors.check(config.state, value, lambda: fingerprint(model))
+            if key == "schedule.cycle":
+                trigger(value)
 
         workable("serve.steering", config.serve.steering)
         adapters.sweep(config.state / "adapters")
@@ -165,6 +167,7 @@ class App:
 
         asking = Asking()
         advising = Advising(store, settings, clock=time.time, tell=telling, check=workable)
+        advising.forget()
         stations = (Listen(), Dreaming(), Grade(), Learn(placebo=self.placebo), Judge(), Guard())
         loop = Loop(
             config=config,

@@ -6,10 +6,12 @@ slept through the night must still dream in the morning, so there is no limit he
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -75,7 +77,7 @@ class Schedule:
         self._trigger = trigger(section.cycle)
         self.section = section
         for id in ("cycle", "next"):
-            if self._scheduler.get_job(id):
+            with contextlib.suppress(JobLookupError):  # a date that has passed removes itself
                 self._scheduler.remove_job(id)
         if self._trigger is not None:
             self._scheduler.add_job(self.due, self._trigger, args=[section.cycle], id="cycle")

@@ -46,10 +46,10 @@ class Settings:
             self._take_up(key, dict(kept))
 
     def _take_up(self, key: str, kept: dict[str, Any]) -> None:
-        if value_of(self.file, key) != kept["file"]:
-            log.warning("the configuration file has changed since advice was accepted; the file wins", key=key)
-            return
         try:
+            if value_of(self.file, key) != kept["file"]:
+                log.warning("the configuration file has changed since advice was accepted; the file wins", key=key)
+                return
             self.check(key, kept["value"])
             self.config = self.preview(key, kept["value"])
         except DreamloopError as error:
@@ -68,13 +68,16 @@ class Settings:
 
     def set(self, key: str, value: Any) -> None:
         """Use `value` from now on; the file's own value ends the override. Raises ConfigError, then nothing changes."""
-        self.config = self.preview(key, value)
-        own = value_of(self.file, key)
-        if value == own:
-            self.overrides.pop(key, None)
-        else:
-            self.overrides[key] = {"value": value, "file": own}
+        overrides = self.planned(key, value)
+        self.config, self.overrides = self.preview(key, value), overrides
         self.changed(self.config)
+
+    def planned(self, key: str, value: Any) -> dict[str, dict[str, Any]]:
+        """The overrides that there would be with `key` set to `value`; nothing changes yet. Raises ConfigError."""
+        self.preview(key, value)
+        own = value_of(self.file, key)
+        others = {other: kept for other, kept in self.overrides.items() if other != key}
+        return others if value == own else {**others, key: {"value": value, "file": own}}
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -10,10 +10,12 @@ import pytest
 
 from daemon.advising import Advising
 from daemon.config import build
-from daemon.errors import DreamloopError
+from daemon.errors import DreamloopError, StoreError
+from daemon.events import Job
 from daemon.experiments.base import advice
 from daemon.settings import CannotApply, Settings
 from daemon.store.store import Store
+from daemon.store.transaction import Transaction
 from policies.records import Advice, AdviceStep, Finding, content_id
 from tests.daemon.stations.parts import Here
 
@@ -172,4 +174,108 @@ def test_auto_applies_what_can_be_applied(tmp_path: Path, store: Store) -> None:
 def test_propose_applies_nothing(bureau: Bureau) -> None:
     """The default only proposes."""
     assert bureau.advising.applied([bureau.advise()]) == []
+    assert states(bureau) == [("guard.channels", "proposed")]
+
+
+def test_a_key_names_the_advice_that_an_act_can_be_done_to(bureau: Bureau) -> None:
+    """With an accepted advice and a newer proposal about one key, undo means the former and accept the latter."""
+    bureau.advise("learn.minimum", 30)
+    bureau.advising.accept("learn.minimum")
+    bureau.advise("learn.minimum", 40, at=2.0)
+    bureau.advising.undo("learn.minimum")
+    assert bureau.settings.config.learn.minimum == 24
+    bureau.advising.accept("learn.minimum")
+    assert bureau.settings.config.learn.minimum == 40
+
+
+@pytest.mark.parametrize("act", ["accept", "reject"])
+def test_an_older_proposal_does_not_come_back(bureau: Bureau, act: str) -> None:
+    """Once a later answer's advice about the key was decided, the earlier answer is not proposed again."""
+    bureau.advise("learn.minimum", 30)
+    bureau.advise("learn.minimum", 40, at=2.0)
+    getattr(bureau.advising, act)("learn.minimum")
+    assert states(bureau) == [("learn.minimum", f"{act}ed")]
+
+
+def test_advice_about_one_key_is_undone_from_the_latest_back(bureau: Bureau) -> None:
+    """Undoing an earlier advice under a later one is refused with which to undo first; then both go, in order."""
+    first = bureau.advise("learn.minimum", 30)
+    bureau.advising.accept(first.id)
+    second = bureau.advise("learn.minimum", 40, at=2.0)
+    bureau.advising.accept(second.id)
+    with pytest.raises(DreamloopError, match=f"dreamctl advice undo {second.id[:8]}"):
+        bureau.advising.undo(first.id)
+    bureau.advising.undo(second.id)
+    assert bureau.settings.config.learn.minimum == 30
+    bureau.advising.undo(first.id)
+    assert bureau.settings.config.learn.minimum == 24 and bureau.settings.overrides == {}
+
+
+def test_undoing_leaves_a_file_that_was_edited_since(tmp_path: Path, store: Store, bureau: Bureau) -> None:
+    """The person who edited the file has decided; an advice from before is said to be not in force, and is closed."""
+    bureau.advise("learn.minimum", 30)
+    bureau.advising.accept("learn.minimum")
+    edited = Bureau(tmp_path, store, learn={"minimum": 50})
+    assert "not in force" in edited.advising.rows()[0]["note"]
+    done = edited.advising.undo("learn.minimum")
+    assert (done["value"], done["before"], edited.settings.config.learn.minimum) == (50, 50, 50)
+    assert states(edited) == [("learn.minimum", "undone")] and edited.settings.overrides == {}
+
+
+def test_what_is_not_in_force_any_more_can_be_accepted_again(tmp_path: Path, store: Store, bureau: Bureau) -> None:
+    """After the file was edited, the same advice may be accepted over what it says now."""
+    bureau.advise("learn.minimum", 30)
+    bureau.advising.accept("learn.minimum")
+    edited = Bureau(tmp_path, store, learn={"minimum": 50})
+    assert edited.advising.accept("learn.minimum")["before"] == 50
+    assert edited.settings.config.learn.minimum == 30
+
+
+def test_an_override_that_the_file_ended_does_not_come_back(tmp_path: Path, store: Store, bureau: Bureau) -> None:
+    """The file edited, a start, and the file edited back: the file's value holds."""
+    bureau.advise("learn.minimum", 30)
+    bureau.advising.accept("learn.minimum")
+    Bureau(tmp_path, store, learn={"minimum": 50}).advising.forget()
+    assert Bureau(tmp_path, store).settings.config.learn.minimum == 24
+
+
+def test_an_adapters_shape_is_not_changed_back_under_it(tmp_path: Path, store: Store, bureau: Bureau) -> None:
+    """Accepted before there were adapters, it cannot be undone once there are: the line has that shape."""
+    bureau.advise("learn.rank", 4)
+    bureau.advising.accept("learn.rank")
+    Here(tmp_path, store).adapter("one")
+    with pytest.raises(CannotApply, match="new state folder"):
+        bureau.advising.undo("learn.rank")
+    assert bureau.settings.config.learn.rank == 4 and states(bureau) == [("learn.rank", "accepted")]
+
+
+def test_an_adapter_in_training_has_its_shape_already(store: Store, bureau: Bureau) -> None:
+    """While the first adapter is being trained its shape is not changed, for the next one is trained on from it."""
+    with store.transaction() as tx:
+        tx.enqueue(Job.make("learn.update", lane="train", cycle=1))
+    bureau.advise("learn.rank", 4)
+    with pytest.raises(CannotApply, match="new state folder"):
+        bureau.advising.accept("learn.rank")
+
+
+def test_a_step_that_is_not_kept_changes_nothing(bureau: Bureau, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that refuses leaves settings and store as they were, and nothing is told of a change."""
+
+    def refuse(self: Transaction, key: str, value: Any) -> None:
+        raise StoreError("the disk is full")
+
+    changed: list[object] = []
+    bureau.settings.changed = changed.append
+    bureau.advise()
+    monkeypatch.setattr(Transaction, "set_fact", refuse)
+    with pytest.raises(StoreError):
+        bureau.advising.accept("guard.channels")
+    assert bureau.settings.config.guard.channels == ["graph", "signal", "probe"]
+    assert bureau.settings.overrides == {} and changed == [] and states(bureau) == [("guard.channels", "proposed")]
+
+
+def test_advice_about_a_key_of_an_older_version_is_passed_over(bureau: Bureau) -> None:
+    """A key that this version does not have hides its own advice, not everybody's."""
+    bureau.advise("learn.cadence", 3)
+    bureau.advise(at=2.0)
     assert states(bureau) == [("guard.channels", "proposed")]

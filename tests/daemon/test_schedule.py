@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 import pytest
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -71,6 +73,8 @@ def test_a_continuous_schedule_asks_again_after_each_cycle() -> None:
         assert asked == ["continuous"]
         schedule.again()
         assert second.wait(30)
+        while schedule.next() is not None:  # APScheduler's thread must not be in the middle of it when it is stopped
+            time.sleep(0.01)
     finally:
         schedule.close()
 
@@ -87,8 +91,6 @@ def test_a_closed_window_rests_from_the_start() -> None:
 
 def test_what_is_next_is_told_in_seconds_since_the_epoch() -> None:
     """`dreamctl status` counts down to the next cycle; a manual schedule has none."""
-    import time
-
     section = ScheduleSection(cycle="every 15m")
     schedule = Schedule(section, due=lambda _: None, rest=lambda _: None, idle_seconds=lambda: 0)
     schedule.start()
@@ -104,3 +106,23 @@ def test_what_is_next_is_told_in_seconds_since_the_epoch() -> None:
         ).next()
         is None
     )
+
+
+def test_a_schedule_changes_while_its_next_cycle_is_just_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A date that passes in the very moment in which it is taken back is no error: the new schedule holds."""
+    section = ScheduleSection(cycle="continuous", pause_between_seconds=1000)
+    schedule = Schedule(section, due=lambda _: None, rest=lambda _: None, idle_seconds=lambda: 0)
+    schedule.start(ask=False)
+    try:
+        schedule.again()
+
+        def passed(id: str) -> None:
+            raise JobLookupError(id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(schedule._scheduler, "remove_job", passed)
+            schedule.reconfigure(ScheduleSection(cycle="every 15m"))
+        assert schedule.section.cycle == "every 15m"
+        assert schedule._scheduler.get_job("cycle") is not None
+    finally:
+        schedule.close()

@@ -80,6 +80,12 @@ def test_an_override_that_no_longer_fits_is_dropped() -> None:
     assert settings.config.learn.minimum == 24 and settings.overrides == {}
 
 
+def test_an_override_of_a_key_that_is_gone_is_dropped() -> None:
+    """A key that another version knew must not keep this one from starting."""
+    settings = Settings(config(), {"learn.cadence": {"value": 3, "file": 1}})
+    assert settings.config == config() and settings.overrides == {}
+
+
 def test_what_takes_effect_at_once_is_a_key() -> None:
     """Every key that is said to be live, or fixed, exists."""
     for key in (*LIVE, *SHAPE):
