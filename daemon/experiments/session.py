@@ -16,7 +16,7 @@ from typing import Any
 from daemon.errors import Cancelled, CannotAnswer, DreamloopError
 from daemon.events import Result
 from daemon.executors.base import Context
-from daemon.experiments.base import Update, names
+from daemon.experiments.base import Update, names, require
 from daemon.experiments.bench import Bench, build, code_of
 from daemon.models.base import folder
 from policies.records import Finding, Measurement
@@ -38,19 +38,24 @@ def session(payload: dict[str, Any], context: Context) -> Result:
     records: list[Any] = []
     passed_over: dict[str, str] = {}
     questions = names()
-    for place, (question, name) in enumerate(questions.items()):
-        tell = partial(context.checkpoint, place, len(questions), f"what the session changed: {question}")
-        tell()
-        bench = build(payload, context, code_of(f"daemon.experiments.{name}"))
-        bench.checkpoint = lambda done, total, note, tell=tell: tell()  # type: ignore[misc] # too short to tell more
-        try:
-            records += _look(name, question, bench, update, history)
-        except Cancelled:
-            raise
-        except DreamloopError as error:
-            passed_over[question] = str(error)
-            log.info("%s was not looked at: %s", question, error)
-    context.model.use(None)
+    try:
+        for place, (question, name) in enumerate(questions.items()):
+            tell = partial(context.checkpoint, place, len(questions), f"what the session changed: {question}")
+            tell()
+            bench = build(payload, context, code_of(f"daemon.experiments.{name}"))
+            bench.checkpoint = lambda done, total, note, tell=tell: tell()  # type: ignore[misc] # too short for more
+            try:
+                records += _look(name, question, bench, update, history)
+            except Cancelled:
+                raise
+            except DreamloopError as error:
+                passed_over[question] = str(error)
+                log.info("%s was not looked at: %s", question, error)
+            except Exception as error:  # a bug in one question costs the others nothing
+                passed_over[question] = f"{type(error).__name__}: {error}"
+                log.exception("%s could not be looked at", question)
+    finally:
+        context.model.use(None)
     context.checkpoint(len(questions), len(questions), "looked at")
     return Result(records=tuple(records), notes={"passed_over": passed_over})
 
@@ -59,7 +64,10 @@ def _look(
     name: str, question: str, bench: Bench, update: Update, history: Sequence[Measurement]
 ) -> list[Measurement | Finding]:
     module: Any = importlib.import_module(f"daemon.experiments.{name}")
-    measured: tuple[Measurement, ...] = module.observe(bench, update) if hasattr(module, "observe") else ()
+    measured: tuple[Measurement, ...] = ()
+    if hasattr(module, "observe"):
+        require(bench.model, module.NEEDS, question)
+        measured = module.observe(bench, update)
     mine = [row for row in history if row.probe == question]
     finding = module.live(bench, [*mine, *measured]) if hasattr(module, "live") else None
     return [*measured, *([finding] if finding is not None else [])]
