@@ -21,6 +21,7 @@ from policies.statistics.wilson import wilson
 
 SHOWN = 3  # dreams shown to whoever watches
 RECENT = 400  # how many records back "recently" reaches
+CONFIGURED = "temperature_configured"  # the fact: what `dream.temperature` was when the last temperature was chosen
 
 
 Graded = tuple[Dream, float, int]  # a dream, the share of its answers that failed, their number
@@ -43,13 +44,15 @@ class Dreaming:
         seeds: list[Seed] = policy(self.name, config.policy).allocate(
             config.count, _needs(view, seen), material, cycle=view.cycle, rng=rng, counters=False
         )
-        if config.adaptive:
+        if not config.adaptive:
+            temperature, why = config.temperature, "fixed by dream.adaptive = false"
+        elif view.store.fact(CONFIGURED, config.temperature) != config.temperature:  # edited, or an advice accepted
+            temperature, why = config.temperature, "configured anew; from here on it is adapted again"
+        else:
             choice = next_temperature(
                 _history(seen), view.store.fact("temperature", config.temperature), config.target_failure
             )
             temperature, why = choice.temperature, choice.reason
-        else:
-            temperature, why = config.temperature, "fixed by dream.adaptive = false"
         job = Job.make(
             "dream.write",
             lane="train",
@@ -65,7 +68,7 @@ class Dreaming:
         return Plan(
             records=tuple(seeds),
             jobs=(job,) if seeds else (),
-            facts={"temperature": temperature},
+            facts={"temperature": temperature, CONFIGURED: config.temperature},
             note=f"temperature {temperature:.2f}: {why}",
         )
 

@@ -86,6 +86,20 @@ def test_the_temperature_moves_only_when_it_may(make: Callable[..., Here]) -> No
     assert planned(fixed, 2)[2].payload["temperature"] == 0.9
 
 
+def test_a_temperature_that_is_configured_anew_is_used(make: Callable[..., Here]) -> None:
+    """An accepted advice, or an edited file, takes effect at the next cycle, which adapts from there afterwards."""
+    here = make()
+    for number in range(10):
+        easy = dream(f"easy number {number}")
+        here.add(easy, outcome(easy, number % 2 == 0))  # half of them fail: there is nothing to adapt
+    here.write(planned(here)[0])
+    hotter = make(dream={"temperature": 1.1})
+    for cycle in (2, 3):
+        plan, _, job = planned(hotter, cycle)
+        assert job.payload["temperature"] == 1.1
+        hotter.write(plan)
+
+
 def test_only_new_dreams_are_kept(here: Here) -> None:
     """What was dreamed before, what comes twice, a held-out probe and an empty text are dropped, each with a word."""
     old = dream(scenario("listening", 1))
