@@ -7,13 +7,14 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from daemon import behaviors as behavior_files
 from daemon.events import Result
 from daemon.executors.base import Context, Runner
-from daemon.experiments.base import Experiment, Options, require
+from daemon.experiments.base import Experiment, Options, names, require
 from daemon.experiments.cells import Cells
 from daemon.judges.base import Judge
 from daemon.judges.base import load as load_judge
@@ -24,6 +25,7 @@ from policies.behaviors import Behavior
 from policies.records import Finding, Recipe, Size, content_id
 
 VERSION = "0.1.0"
+MEASURES = ("experiments", "probes", "models", "judges")  # rooms of the daemon whose code decides what is measured
 
 
 @dataclass(slots=True, kw_only=True)
@@ -198,10 +200,16 @@ def experiment(module: str) -> Runner:
     return run
 
 
+@cache
 def code_of(module: str) -> str:
-    """Version and a hash of an experiment's source: a cell that other code computed is not taken for its own."""
-    source = Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")
-    return f"{VERSION}+{content_id('code', source)[:8]}"
+    """Version and a hash of all source that measures: a cell that other code computed is not taken for its own.
+
+    That is the experiment's own module and the rooms it stands on; the other experiments do not count.
+    """
+    own = Path(str(importlib.import_module(module).__file__))
+    shared = [path for room in MEASURES for path in sorted((Path(__file__).parents[1] / room).glob("*.py"))]
+    sources = [own, *(path for path in shared if path.stem not in names().values())]
+    return f"{VERSION}+{content_id('code', [path.read_text(encoding='utf-8') for path in sources])[:8]}"
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
