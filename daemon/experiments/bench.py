@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from daemon import behaviors as behavior_files
+from daemon.errors import CannotAnswer
 from daemon.events import Result
 from daemon.executors.base import Context, Runner
 from daemon.experiments.base import Experiment, Options, names, require
@@ -149,12 +150,18 @@ class Bench:
 def build(payload: Mapping[str, Any], context: Context, code: str) -> Bench:
     """The bench of a job; `daemon.asking` makes its payload."""
     files = {file.stem: file for file in context.spec.behaviors}
+    if gone := sorted(set(payload["behaviors"]) - set(files)):
+        raise CannotAnswer(
+            f"asked when `[behaviors]` still named {', '.join(gone)}; ask again, or put back what was taken out"
+        )
     behaviors = {name: behavior_files.read(files[name]) for name in payload["behaviors"]}
     behavior = behaviors[payload["behavior"]]
     root = Path(payload["root"])
     recipe = Recipe(**{**payload["recipe"], "targets": tuple(payload["recipe"]["targets"])})
     sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
-    material = [behavior.guidance, behavior.judge, repr(behavior.probes), repr(behavior.pairs)]
+    material: list[Any] = [behavior.guidance, behavior.judge, repr(behavior.probes), repr(behavior.pairs)]
+    if behavior.rubric or behavior.threshold is not None:  # only some judges go by them
+        material += [behavior.rubric, behavior.threshold]
     scope = (context.model.fingerprint(), code, material, plain(recipe), sampling.temperature, sampling.max_tokens)
     return Bench(
         model=context.model,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from daemon import behaviors
 from daemon.errors import Cancelled, CannotAnswer
 from daemon.executors.base import WorkerSpec
 from daemon.experiments.base import Options, advice, load, names
-from daemon.experiments.bench import Bench, experiment
+from daemon.experiments.bench import Bench, build, experiment
 from daemon.models.base import Generator, Learner, Observer, TrainingExample
 from daemon.models.fake import FakeModel
 from policies.answers.base import Answer
@@ -100,8 +102,6 @@ class Context:
     """A job's context on a model."""
 
     def __init__(self, model: Any, general: Path | None = None) -> None:
-        from daemon import behaviors
-
         self.model = model
         files = tuple(behaviors.BUNDLED / f"{name}.toml" for name in ("listening", "not_rushing", "push_back"))
         self.spec = WorkerSpec(backend="fake", behaviors=files, general=general)
@@ -150,6 +150,32 @@ def test_a_job_answers_advises_and_cleans_up(tiny: ModuleType, tmp_path: Path) -
     assert (advised.finding, advised.key, advised.value) == (finding.id, "guard.channels", '["probe"]')
     assert not Path(finding.evidence["numbers"]["folder"]).exists()
     assert model.using is None
+
+
+def test_a_behaviour_that_is_gone_is_named(tmp_path: Path) -> None:
+    """Asked, then restarted with another configuration: the job says what is missing and what to do."""
+    asked = {**payload(tmp_path), "behaviors": ["listening", "patience"]}
+    with pytest.raises(CannotAnswer, match=r"patience; ask again"):
+        build(asked, Context(FakeModel({"listening": 0.5})), "test")
+
+
+def test_cells_know_what_the_judge_goes_by(tmp_path: Path) -> None:
+    """An edited rubric asks another question: no answer from before is taken for its own. Bundled ones have none."""
+    work, context = payload(tmp_path), Context(FakeModel({"listening": 0.5}))
+    source = behaviors.BUNDLED / "listening.toml"
+    scopes = []
+    for rubric in ("", "A good answer asks first.", "A good answer acts at once."):
+        folder = tmp_path / f"behaviors {len(rubric)}"
+        folder.mkdir()
+        for file in behaviors.BUNDLED.glob("*.*"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        line = f'judge = "nano_world"\nrubric = "{rubric}"' if rubric else 'judge = "nano_world"'
+        text = source.read_text(encoding="utf-8").replace('judge = "nano_world"', line)
+        (folder / source.name).write_text(text, encoding="utf-8")
+        files = tuple(folder / f"{name}.toml" for name in work["behaviors"])
+        context.spec = replace(context.spec, behaviors=files)
+        scopes.append(build(work, context, "test").cells.scope)
+    assert len(set(scopes)) == 3
 
 
 def test_a_model_that_cannot_is_refused_by_name(tiny: ModuleType, tmp_path: Path) -> None:
