@@ -144,7 +144,10 @@ class Transaction(Reads):
         )
 
     def finish(self, job_id: str, now: float, notes: Mapping[str, Any] | None = None) -> None:
-        """running -> done. Raises IllegalStep from any other state (a job that was cancelled meanwhile, for one)."""
+        """running -> done. Raises IllegalStep from any other state (a job that was cancelled meanwhile, for one).
+
+        A job that has ended, this way or another, keeps no payload: nobody runs it again, and a cycle's are large.
+        """
         plain = to_plain(notes or {}, dict[str, Any], f"job {job_id}: notes")
         self._step_job(job_id, "done", ("running",), finished_at=now, notes=plain, error=None)
 
@@ -170,6 +173,8 @@ class Transaction(Reads):
 
     def _move_job(self, job_id: str, after: str, before: Iterable[str], **values: Any) -> int:
         table = schema.jobs
+        if after not in ("queued", "running"):
+            values = {"payload": {}, **values}
         statement = update(table).where(table.c.id == job_id, table.c.state.in_(tuple(before)))
         return self._connection.execute(statement.values(state=after, **values)).rowcount
 

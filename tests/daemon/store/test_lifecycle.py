@@ -114,6 +114,27 @@ def test_a_job_from_queue_to_done(store: Store) -> None:
         tx.finish("nowhere", 13.0)
 
 
+@pytest.mark.parametrize("ends", ["done", "failed", "cancelled"])
+def test_a_job_that_has_ended_keeps_no_payload(store: Store, ends: str) -> None:
+    """Payloads carry dreams, examples and probes by the hundred; waiting for another try they are kept, then not."""
+    job = Job.make("observe.session", lane="train", cycle=1, dreams=["a"] * 100)
+    with store.transaction() as tx:
+        tx.enqueue(job, 1.0)
+        tx.start(job.id, 2.0)
+        tx.fail(job.id, 3.0, "out of memory", retry_at=4.0)
+        tx.start(job.id, 5.0)
+    assert store.job(job.id).job.payload == job.payload  # type: ignore[union-attr]
+    with store.transaction() as tx:
+        if ends == "done":
+            tx.finish(job.id, 6.0)
+        elif ends == "failed":
+            tx.fail(job.id, 6.0, "again")
+        else:
+            tx.cancel(job.id, 6.0)
+    stored = store.job(job.id)
+    assert stored and (stored.state, dict(stored.job.payload), stored.job.kind) == (ends, {}, "observe.session")
+
+
 def test_a_cycle_from_open_to_closed(store: Store) -> None:
     """One cycle runs at a time; it goes through its own stages, and cancelling it cancels its jobs."""
     with store.transaction() as tx:
