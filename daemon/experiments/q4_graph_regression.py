@@ -47,7 +47,7 @@ ARLS = (0.1, 0.25, 0.5, 1.0, 1.5)  # run lengths for delay against false alarms,
 class Sizes:
     """How much is measured. A cycle is `conversations` and `probes`; `sham`, `rated` and `busier` are in cycles.
 
-    `examples` train the healthy shadow and as many degrade it; `horizon` is an episode's length after the change.
+    `examples` train the healthy shadow where none serves; `horizon` is an episode's length after the change.
     """
 
     conversations: int
@@ -70,9 +70,9 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
     world = _world(bench, sizes)
     pairs = _pairs(bench)
     blocks = -(-sizes.sham // TOGETHER) + 2 + -(-sizes.busier // TOGETHER)
-    bench.expect(2 + blocks + -(-sizes.episodes // EPISODES_TOGETHER) * sizes.horizon // (2 * STEP))
+    bench.expect(4 + blocks + -(-sizes.episodes // EPISODES_TOGETHER) * sizes.horizon // (2 * STEP))
     healthy = shadows.healthy(bench, pairs[: sizes.examples], options.seed)
-    degraded, rise = shadows.degraded(bench, healthy, pairs[-sizes.examples :], options.seed)
+    degraded, rise = shadows.degraded(bench, healthy, pairs[::-1], options.seed)
     record = partial(_record, bench, world, options.seed)
     sham = record(healthy, "healthy cycles", sizes.sham)
     rated = record(degraded, "degraded cycles", sizes.rated)
@@ -117,8 +117,8 @@ def advise(finding: Finding) -> tuple[Advice, ...]:
     return (
         advice(
             finding, "guard.channels", useful,
-            f"for {finding.behavior} the graph takes {finding.estimate or 0:.1f} times as long as explicit probes; "
-            "channels that noticed fewer than half of the regressions are left out",
+            f"for {finding.behavior} the graph takes {finding.estimate or 0:.1f} times as long as explicit probes (at "
+            f"least {finding.low or 0:.1f}), so these are needed; a channel that missed half of the regressions is not",
         ),
     )  # fmt: skip
 
@@ -258,7 +258,7 @@ def _world(bench: Bench, sizes: Sizes) -> World:
 
 
 def _pairs(bench: Bench) -> list[Pair]:
-    """The behaviour's pairs, shuffled: the first ones teach it, the last ones its opposite."""
+    """The behaviour's pairs, shuffled: the first ones teach it, from the last one on they teach its opposite."""
     pairs = [p for p in bench.behavior.pairs if p.kind == "target" and p.preferred and p.rejected]
     if len(pairs) < FEWEST_PAIRS:
         raise CannotAnswer(

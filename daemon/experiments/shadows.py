@@ -15,8 +15,9 @@ from policies.behaviors import Pair
 from policies.records import ChatMessage
 
 COSTS = 0.2  # the rise of the probes' failure rate that a degradation must reach
+DOSE = 30  # rejected answers in a session of degrading: few, so that it costs clearly and not everything
 HARDER = 4.0  # its learning rate, in the loop's
-SESSIONS = 3  # of degrading, at most
+SESSIONS = 6  # at most
 CHECKS = 120  # probes that say how far it has come
 
 
@@ -28,7 +29,10 @@ def healthy(bench: Bench, pairs: Sequence[Pair], seed: int) -> Path:
 
 
 def degraded(bench: Bench, healthy: Path, pairs: Sequence[Pair], seed: int) -> tuple[Path, tuple[float, float]]:
-    """The healthy one trained further on rejected answers until it costs; the failure rates before and after."""
+    """The healthy one trained further on rejected answers, a dose at a time, until it costs.
+
+    With its failure rates before and after, on the same probes with the same luck.
+    """
     probes = bench.behavior.select(split="rotating", kind="target")[:CHECKS]
 
     def failing(adapter: Path) -> float:
@@ -46,8 +50,9 @@ def degraded(bench: Bench, healthy: Path, pairs: Sequence[Pair], seed: int) -> t
     before = failing(healthy)
     recipe = replace(bench.recipe, seed=seed, learning_rate=HARDER * bench.recipe.learning_rate)
     shadow, after = healthy, before
-    for _ in range(SESSIONS):
-        shadow = bench.adapter(_examples(pairs, "rejected"), recipe, parent=shadow)
+    for session in range(SESSIONS):
+        some = [pairs[(session * DOSE + i) % len(pairs)] for i in range(min(DOSE, len(pairs)))]
+        shadow = bench.adapter(_examples(some, "rejected"), recipe, parent=shadow)
         after = failing(shadow)
         if after - before >= COSTS:
             break
