@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -83,10 +84,11 @@ class Bench:
         """The JSON value of one cell: kept on disk, so that an interrupted run goes on where it stopped.
 
         `key` is everything that the value depends on beside the base model, the behaviour, the recipe, the sampling and
-        the experiment's code, which are known here.
+        the experiment's code, which are known here. Raises CannotAnswer, and keeps nothing, when a number in it is not
+        finite.
         """
         self.tick(name)(0, 1)
-        found = self.cells.get(name, key, compute)
+        found = self.cells.get(name, key, lambda: _usable(name, compute()))
         self._done += 1
         self.tick(name)(0, 1)
         return found
@@ -217,6 +219,26 @@ def code_of(module: str) -> str:
     shared = [path for room in MEASURES for path in sorted((Path(__file__).parents[1] / room).glob("*.py"))]
     sources = [own, *(path for path in shared if path.stem not in names().values())]
     return f"{VERSION}+{content_id('code', [path.read_text(encoding='utf-8') for path in sources])[:8]}"
+
+
+def _usable(name: str, value: Any) -> Any:
+    """The value of a cell if every number in it is finite: a NaN would pass through means and tests like a result."""
+    if not _finite(value):
+        raise CannotAnswer(
+            f'"{name}": the model returned NaN or an infinite number, so nothing can be concluded; look at its weights '
+            "and at `model.dtype`, or train more gently (`learn.learning_rate`)"
+        )
+    return value
+
+
+def _finite(value: Any) -> bool:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def fit(doses: Sequence[float], values: Sequence[float]) -> Emax | None:
 
     For a given (ed50, hill) the rest is linear, so both are searched on a grid that is narrowed around the best point;
     no start can be wrong and nothing diverges. `ed50` is sought from half the smallest to twice the largest dose above
-    0: at the lower end it says "at most that".
+    0; below the smallest its place is a guess, and only "at most the smallest" is known.
 
     None when not identified: fewer than 4 distinct doses or 5 values, values that a constant fits as well (F test at
     `FLAT`), or an effect that still grows at the largest dose (`ed50` at the upper end).
@@ -95,8 +95,10 @@ def ed_interval(
     """The dose that reaches `share` of the effect, from each seed's (dose, value) pairs; `n` counts seeds.
 
     Whole seeds are resampled and the curve is fitted again; limits as in `log_scale`, for 3 to 5 seeds are few. A refit
-    without a curve counts as an infinite dose, so the upper limit may be infinite. None when the pooled data have no
-    curve, fewer than 3 seeds were run, or more than `FAILED` of the refits have none.
+    without a curve counts as an infinite dose, so the upper limit may be infinite. Between 0 and the smallest dose
+    given nothing was measured: a dose in there is "at most the smallest" (value and upper limit are at least that), and
+    a lower limit in there is 0. None when the pooled data have no curve, fewer than 3 seeds were run, or more than
+    `FAILED` of the refits have none.
 
     >>> dose = (0, 1, 2, 5, 10, 20, 50, 100)
     >>> runs = {seed: [(d, Emax(0.1, 0.8 + seed / 50, 4.0, 1.0).at(d)) for d in dose] for seed in range(5)}
@@ -117,7 +119,10 @@ def ed_interval(
             doses[i] = again.ed(share)
     if np.mean(np.isinf(doses)) > FAILED:
         return None
-    return log_scale_interval(whole.ed(share), doses, n, confidence)
+    found = log_scale_interval(whole.ed(share), doses, n, confidence)
+    smallest = min(float(dose) for points in pairs for dose in points[:, 0] if dose > 0)
+    low = found.low if found.low >= smallest else 0.0
+    return Interval(max(found.value, smallest), low, max(found.high, smallest), n)
 
 
 def _fit_pairs(pairs: Sequence[NDArray[np.float64]]) -> Emax | None:

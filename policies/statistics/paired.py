@@ -30,10 +30,15 @@ def sign_flip(
     Otherwise `draws` random patterns give p = (1 + hits) / (draws + 1) (Phipson & Smyth 2010), and `rng` is needed.
     Differences of one cluster (they share a seed) change sign together. No evidence gives p = 1.
 
+    Raises ValueError when a difference is not finite, or lies on no lattice and `rng` is missing.
+
     >>> round(sign_flip([1, 1, 1, 1, 1, -1, 0, 0]), 6)  # McNemar with 5 against 1: 7/64
     0.109375
     """
-    sums = _sums(np.asarray(differences, dtype=float), clusters)
+    numbers = np.asarray(differences, dtype=float)
+    if not np.all(np.isfinite(numbers)):
+        raise ValueError("a sign-flip test needs finite differences")
+    sums = _sums(numbers, clusters)
     sums = sums[np.abs(sums) > 1e-12]
     if sums.size == 0:
         return 1.0

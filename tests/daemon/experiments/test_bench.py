@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from daemon import behaviors
@@ -70,6 +71,15 @@ def test_cancelling_inside_a_cell_keeps_the_cells_before(make_bench: Callable[..
     cancelled = False
     assert bench.cell("first", 1, lambda: "computed again") == "kept"
     assert bench.cell("second", 2, lambda: "now") == "now"
+
+
+@pytest.mark.parametrize("bad", [[{"margin": float("nan")}], (1.0, float("inf")), np.float32("nan")])
+def test_a_cell_of_nan_is_refused_and_not_kept(make_bench: Callable[..., Bench], bad: object) -> None:
+    """The cell and the cause are named; once the model is mended the cell is computed as if never tried."""
+    bench = make_bench(model=FakeModel({"listening": 0.5}))
+    with pytest.raises(CannotAnswer, match='"5 examples": the model returned NaN'):
+        bench.cell("5 examples", 1, lambda: bad)
+    assert bench.cell("5 examples", 1, lambda: [0.5]) == [0.5]
 
 
 def test_an_adapter_is_trained_once(make_bench: Callable[..., Bench]) -> None:

@@ -124,3 +124,11 @@ def test_refits_without_a_curve_open_the_upper_limit():
     got = ed_interval(some, rng, resamples=100)
     assert got is None or math.isinf(got.high)
     assert ed_interval(many, rng, resamples=100) is None
+
+
+def test_a_dose_below_the_smallest_is_at_most_the_smallest():
+    """Everything has happened by the first dose: no number between 0 and it is claimed."""
+    rng = np.random.default_rng(7)
+    at_once = {s: [(d, (0.1 if d == 0 else 0.8) + 0.01 * rng.normal()) for d in DOSES] for s in range(5)}
+    got = ed_interval(at_once, rng, resamples=60)
+    assert (got.value, got.low, got.high) == (1, 0, 1)

@@ -134,6 +134,13 @@ def test_noninferiority_has_the_power_it_claims(answers):
     assert passed / runs == pytest.approx(expected, abs=0.07)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_differences_that_are_no_numbers_are_refused(bad):
+    """They are not dropped as if the pair had agreed."""
+    with pytest.raises(ValueError, match="finite"):
+        sign_flip([1.0, bad, 1.0])
+
+
 def test_few_agreeing_items_show_nothing():
     """Zero discordance on five items is not non-inferiority; on 300 it is."""
     assert noninferiority([1.0] * 5, [1.0] * 5, delta=0.05).standing == "unclear"
