@@ -119,8 +119,13 @@ class Desk:
                     "total": progress.total if progress else 0,
                     "note": progress.note if progress else "",
                     "seconds": now - started,
+                    "asked": job.cycle == ERRAND,
                 }
             )
+        for row in self._store.jobs(cycle=ERRAND, state="queued"):
+            note = f"waiting to be tried again ({row.error})" if row.error else "waiting"
+            told.append({"id": row.job.id, "kind": row.job.kind, "lane": row.job.lane, "done": 0, "total": 0,
+                         "note": note, "seconds": 0.0, "asked": True})  # fmt: skip
         return told
 
     def _rates(self, behavior: str, serving: str | None, line: Sequence[str]) -> dict[str, Any]:

@@ -136,14 +136,14 @@ async def job(operations: Ops, job: JobId) -> Response:
     """Where a job stands."""
     found = operations.job(job)
     if found is None:
-        raise HTTPException(404, f"there is no job {job!r}")
+        raise HTTPException(404, f"there is no job {job!r}; `dreamctl status` lists those that run or wait")
     return Answer(found)
 
 
 async def cancel(operations: Ops, job: JobId) -> Response:
     """End a job that was asked for; what it measured so far is kept for the next one."""
     if operations.job(job) is None:
-        raise HTTPException(404, f"there is no job {job!r}")
+        raise HTTPException(404, f"there is no job {job!r}; `dreamctl status` lists those that run or wait")
     return Answer({"cancelled": operations.cancel(job)})
 
 

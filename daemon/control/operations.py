@@ -25,7 +25,8 @@ class Operations(Protocol):
 
         - `pid`, `state` ("running" | "paused" | "waiting" | "stopping"), `version`, `since` (epoch s), `paused`
         - `cycle`: {"id", "stage" (None between cycles), "stages", "why"}
-        - `jobs`: [{"id", "kind", "lane", "done", "total", "note", "seconds"}], the running ones first
+        - `jobs`: [{"id", "kind", "lane", "done", "total", "note", "seconds", "asked"}]: the running ones, then those
+          that were asked for and wait; `asked` ones can be cancelled
         - `serving`: {"adapter" (None is the base), "since"}
         - `behaviors`: {name: {"failures", "n", "rate", "low", "high", "source"}}; `base` (a rate) and `history`
           (rates, oldest first) are shown when present

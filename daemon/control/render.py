@@ -75,7 +75,8 @@ def _job(job: Mapping[str, Any]) -> str:
     count = f" {job.get('done', 0)}/{job['total']}" if job.get("total") else ""
     seconds = f", {ago(job['seconds'])}" if job.get("seconds") else ""
     note = f"  {job['note']}" if job.get("note") else ""
-    return f"job       {job.get('kind')}{count}{seconds}{note}"
+    ends = f"  (`dreamctl cancel {job['id']}` ends it)" if job.get("asked") else ""
+    return f"job       {job.get('kind')}{count}{seconds}{note}{ends}"
 
 
 def _behavior(name: str, facts: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from daemon.advising import Advising
 from daemon.asking import Asking
 from daemon.config import ScheduleSection
 from daemon.control.feed import Feed
+from daemon.control.render import status_lines
 from daemon.desk import CHAT_MESSAGES, Desk
 from daemon.errors import AdapterError, ConfigError, DreamloopError
 from daemon.events import STAGES, Job, JobFailed, JobFinished, Lane, Progress, Result, Stop
@@ -155,10 +156,21 @@ def test_running_jobs_show_their_progress(office: Office) -> None:
         "total": 0,
         "note": "",
         "seconds": 5,
+        "asked": False,
     }
     office.loop._handle(Progress(job=job.id, kind=job.kind, done=3, total=8, note="dreaming"))
     (told,) = office.desk.status()["jobs"]
     assert (told["done"], told["total"], told["note"]) == (3, 8, "dreaming")
+
+
+def test_a_question_that_waits_is_shown_with_its_id(office: Office) -> None:
+    """Asked while paused and detached, it can still be found, and so be cancelled; cancelled it is not shown."""
+    office.desk.pause()
+    asked = office.desk.ask("q1", "quick", None)
+    (told,) = office.desk.status()["jobs"]
+    assert (told["id"], told["note"], told["asked"]) == (asked["job"], "waiting", True)
+    assert f"`dreamctl cancel {asked['job']}`" in "\n".join(status_lines(office.desk.status()))
+    assert office.desk.cancel(asked["job"]) and office.desk.status()["jobs"] == []
 
 
 def test_rates_come_from_users_until_there_is_a_measurement(office: Office) -> None:
