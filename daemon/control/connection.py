@@ -23,6 +23,10 @@ class Refused(click.ClickException):
     exit_code = 1
 
 
+class Unanswered(Refused):
+    """The daemon took the request and gave no answer: it is very busy, or just ending."""
+
+
 class NoDaemon(click.ClickException):
     """No daemon answers on this state folder."""
 
@@ -94,7 +98,7 @@ class Daemon:
         try:
             return json.loads(response.read())
         except (OSError, http.client.HTTPException) as error:
-            raise Refused(f"the daemon on {self.state} stopped in the middle of its answer: {error}") from None
+            raise Unanswered(f"the daemon on {self.state} stopped in the middle of its answer: {error}") from None
         except ValueError:
             raise Refused(f"{self.path}: what answers there does not speak dreamloop's language") from None
         finally:
@@ -111,7 +115,7 @@ class Daemon:
             response = connection.getresponse()
         except TimeoutError:
             connection.close()
-            raise Refused(f"the daemon on {self.state} did not answer within {timeout:.0f} s") from None
+            raise Unanswered(f"the daemon on {self.state} did not answer within {timeout:.0f} s") from None
         except PermissionError:
             connection.close()
             raise NotPermitted(

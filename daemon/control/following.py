@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from daemon.control.connection import Daemon, NoDaemon, Refused
+from daemon.control.connection import Daemon, NoDaemon, Refused, Unanswered
 
 BETWEEN = 0.25  # seconds between two looks at the job
 LINE_EVERY = 20.0  # seconds between two lines where there is no terminal
-PATIENCE = 60.0  # seconds a restarting daemon is waited for
+PATIENCE = 60.0  # seconds a daemon that restarts, or does not answer, is waited for
 Look = Callable[[dict[str, Any]], None]
 
 
@@ -40,7 +40,7 @@ def _wait(daemon: Daemon, job: str, tell: Look) -> dict[str, Any]:
     while True:
         try:
             found: dict[str, Any] = daemon.get(f"/v1/jobs/{job}")
-        except NoDaemon:
+        except (NoDaemon, Unanswered):  # one that is ending, gone, or busy for a moment
             absent_since = absent_since or time.monotonic()
             if time.monotonic() - absent_since > PATIENCE:
                 raise
