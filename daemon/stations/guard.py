@@ -56,8 +56,9 @@ class Guard:
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
         """All channels see what is new; an alarm on any of them rolls back, where that is configured."""
-        if done.job.payload["adapter"] != view.serving:
-            return Plan()  # an operator changed the serving adapter meanwhile: this says nothing about the new one
+        probed, steering = done.job.payload, vectors.files(view.config.state, view.config.serve.steering)
+        if (probed["adapter"], list(probed["steering"])) != (view.serving, steering):
+            return Plan()  # another adapter, or steering, was chosen meanwhile: this says nothing about what serves now
         return self._look(view, _current(view), done.result.notes["failed"])
 
     def heard(self, view: View) -> Plan:

@@ -155,6 +155,18 @@ def test_steering_begins_the_watch_anew(make: Callable[..., Here]) -> None:
     assert stream(here, "probe", LISTENING)["current"]["n"] == 60
 
 
+def test_probes_from_before_a_change_of_steering_are_dropped(here: Here) -> None:
+    """Steering is undone while its probes are being answered: how badly they went is not held against the adapter."""
+    measured(here, None, failed=72)
+    here.adapter("a1", state="serving")
+    plain = here.config
+    here.config = plain.model_copy(update={"serve": plain.serve.model_copy(update={"steering": [LISTENING]})})
+    job = probing(here, 1)
+    here.config = plain
+    assert probed(here, job, cycle=1, listening=60) == Plan()
+    assert round_of(here, 2, listening=15).roll_back == "" and here.store.count(Alarm) == 0
+
+
 def test_an_adapter_as_good_as_the_one_before_raises_no_alarm(here: Here) -> None:
     """Many cycles at the base's own rate stay quiet."""
     measured(here, None, failed=72)
