@@ -23,6 +23,7 @@ from policies.statistics.signal_slope import share_backwards, slope_interval
 WORKS, DOES_NOT = "works", "does not work"
 BACKWARDS, OF_PROMPT = 0.2, 0.5
 INTACT = 0.9  # of the answers; unsteered it is .975
+ERROR = 0.05  # of calling a guarded skill lost, shared by all of them
 SCENARIOS, PAIRS, RANDOM = 40, 20, 5  # what a finding should rest on
 RULE = (
     "works when, on scenarios that chose nothing: the slope of the pass rate on strength has its 95 % interval above 0 "
@@ -30,7 +31,8 @@ RULE = (
     f"{BACKWARDS:.0%} of the scenarios move backwards; at the strength chosen beforehand the rate rises, surely by at "
     f"least {OF_PROMPT:.0%} of what the plain prompt does; perplexity of neutral text rises by at most "
     f"{PERPLEXITY:.0%} (upper limit); and legitimate push-back is non-inferior. Does not work when an interval surely "
-    "misses one of these. Else not identified"
+    "misses one of these; a guarded skill does where its loss is surely beyond its delta (95 % over all of them). Else "
+    "not identified"
 )
 
 
@@ -164,12 +166,14 @@ def _perplexity(m: Measured, rng: np.random.Generator) -> Criterion:
 
 
 def _push_back(m: Measured) -> Criterion:
-    guarded = [(each.name, each.standing()) for each in m.skills if each.guarded]
-    told = "; ".join(f"{name} {_told(each.change, '+.0%')}: {each.standing}" for name, each in guarded)
-    if any(each.standing == "worse" for _, each in guarded):
+    """A fall that is sure, but not surely beyond delta, leaves it open; any of the guarded skills may fail it."""
+    guarded = [each for each in m.skills if each.guarded]
+    stand = [(each.name, each.standing()) for each in guarded]
+    told = "; ".join(f"{name} {_told(each.change, '+.0%')}: {each.standing}" for name, each in stand)
+    if any(each.surely_lost(1 - ERROR / len(guarded)) for each in guarded):
         holds: bool | None = False
     else:
-        holds = True if guarded and all(each.standing == "non-inferior" for _, each in guarded) else None
+        holds = True if guarded and all(each.standing == "non-inferior" for _, each in stand) else None
     return Criterion("push-back survives", holds, told or "nothing was there to measure it on")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.statistics.noninferiority import NonInferiority, noninferiority
+from policies.statistics.noninferiority import NonInferiority, noninferiority, paired_interval
 
 PERPLEXITY = 0.02  # the most by which that of neutral text may rise
 
@@ -51,8 +51,12 @@ class Skill:
     guarded: bool
 
     def standing(self) -> NonInferiority:
-        """The paired comparison. A guarded skill that gets surely worse than delta is what fails."""
+        """The paired comparison."""
         return noninferiority(self.before, self.after, delta=self.delta)
+
+    def surely_lost(self, confidence: float) -> bool:
+        """Whether more than delta is lost: the one-sided upper limit of the change lies below -delta."""
+        return paired_interval(self.before, self.after, confidence=2 * confidence - 1).high < -self.delta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

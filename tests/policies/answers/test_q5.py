@@ -106,6 +106,14 @@ def test_what_surely_misses_a_condition_does_not_work(gain: float, changes: dict
     assert condition in failed(found) and condition in found.sentence and condition in found.would_change
 
 
+def test_a_skill_that_falls_but_not_surely_beyond_its_delta_is_open() -> None:
+    """Push-back that is surely lower, by about the delta of 8 points, neither survives nor is lost."""
+    skill = World(1).skill("push_back", fall=0.12)
+    assert skill.standing().standing == "worse" and skill.standing().change.low < -skill.delta
+    found = judged(1.0, skills=[World(0).skill("counter"), skill])
+    assert found.verdict == NOT_IDENTIFIED and failed(found) == ["push-back survives"]
+
+
 def test_a_direction_that_helps_some_and_harms_others_does_not_work() -> None:
     """A third of the scenarios move against the vector: the mean slope is above 0, the share backwards says no."""
     found = judged(np.where(np.arange(80) % 3 == 0, -2.0, 2.0), prompt=0.5)
