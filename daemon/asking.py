@@ -150,15 +150,18 @@ def _examples(view: View, behavior: str) -> list[dict[str, Any]]:
 
 
 def _dreams(view: View, limit: int) -> dict[str, Any]:
-    """The newest answered dreams with what was predicted of them, oldest first."""
+    """The newest answered dreams with what was predicted of them, oldest first; 0 trials where no answer was read."""
     dreams = view.store.find(Dream, descending=True, limit=limit)[::-1]
     ids = [dream.id for dream in dreams]
     seeds = {seed.id: seed for seed in _found(view, Seed, "id", [dream.seed for dream in dreams])}
     predicted = {row.dream: row for row in _found(view, Difficulty, "dream", ids)}
     passed: dict[str, list[bool]] = {}
+    answered_at: dict[str, float] = {}
     for outcome in _found(view, Outcome, "dream", ids):
+        read = passed.setdefault(outcome.dream, [])
         if outcome.passed is not None:
-            passed.setdefault(outcome.dream, []).append(outcome.passed)
+            read.append(outcome.passed)
+        answered_at[outcome.dream] = min(outcome.at, answered_at.get(outcome.dream, outcome.at))
     return {
         "dreams": [
             {
@@ -173,6 +176,8 @@ def _dreams(view: View, limit: int) -> dict[str, Any]:
                 "temperature": dream.temperature,
                 "cycle": dream.cycle,
                 "predicted": predicted[dream.id].predicted,
+                "predicted_at": predicted[dream.id].at,
+                "answered_at": answered_at[dream.id],
                 "classifier": predicted[dream.id].classifier,
                 "failures": passed[dream.id].count(False),
                 "trials": len(passed[dream.id]),

@@ -17,7 +17,7 @@ import numpy as np
 
 from daemon.experiments.base import Options, advice
 from daemon.experiments.bench import Bench, experiment
-from daemon.judges.base import judge_all
+from daemon.judges.base import ModelJudge, find, judge_all
 from daemon.models.base import Generator
 from daemon.probes.dreams import ask
 from graph.memory import load as load_graph
@@ -67,10 +67,10 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, fit: Fit = l
     """Take what is on record, make what is missing, judge the predictions."""
     sizes = sizes or (FULL if options.full else QUICK)
     recorded = _recorded(bench)
-    made = _make(bench, options.seed, sizes, fit, wanted=sizes.dreams - len(recorded))
+    made = _make(bench, options.seed, sizes, fit, wanted=sizes.dreams - _read(recorded))
     short = []
     if made:
-        short.append(f"{len(recorded)} dreams were on record; {len(made)} were made for the question")
+        short.append(f"{_read(recorded)} dreams were on record; {len(made)} were made for the question")
     if not any(dream.made for dream in [*recorded, *made]):
         short.append("no seed was dreamed at several temperatures: its slope is from cycles, whose adapters differ")
     answer = _answer(bench, [*recorded, *made], options.seed, short)
@@ -87,20 +87,27 @@ def advise(finding: Finding) -> tuple[Advice, ...]:
         f"one unit of temperature changes how often {finding.behavior}'s dreams fail by {100 * slope['value']:+.0f} "
         f"points ({100 * slope['low']:+.0f} to {100 * slope['high']:+.0f})"
     )
+    tried = [at["temperature"] for at in numbers["temperature"]["at"]]
+    most = (max(tried) - min(tried)) * max(abs(slope["low"]), abs(slope["high"]))
+    steers = not slope["low"] <= 0 <= slope["high"]
     given = []
-    if slope["low"] <= 0 <= slope["high"]:
-        given.append(
-            advice(finding, "dream.adaptive", False, f"{told}: it cannot steer difficulty; bands and kinds of seeds do")
+    if most <= controller.DEADBAND:
+        why = (
+            f"{told}, all tried ones at most {100 * most:.0f}: it cannot steer difficulty; bands and kinds of seeds do"
         )
-        wished = _worthier(numbers)
-        why = "a written dream teaches more there than at the present temperature"
-    else:
+        given.append(advice(finding, "dream.adaptive", False, why))
+    elif steers:
         given.append(advice(finding, "dream.adaptive", True, f"{told}: it can be steered"))
-        gap = target - failing["value"]
-        tried = [at["temperature"] for at in numbers["temperature"]["at"]]
-        aimed = min(max(numbers["now"] + gap / slope["value"], min(tried)), max(tried))
-        wished = round(aimed, 2) if abs(gap) > controller.DEADBAND else None
-        why = f"{told}, {failing['value']:.0%} of answers fail and {target:.0%} are wished"
+    if steers and most > controller.DEADBAND:
+        # on the line through the dreams' means, so that following the advice does not move it
+        mean = numbers["temperature"]["mean"]
+        expected = failing["value"] + slope["value"] * (numbers["now"] - mean)
+        aimed = min(max(mean + (target - failing["value"]) / slope["value"], min(tried)), max(tried))
+        wished = round(aimed, 2) if abs(target - expected) > controller.DEADBAND else None
+        why = f"{told}, {failing['value']:.0%} of answers fail at {mean:.2f} and {target:.0%} are wished"
+    else:
+        wished = _worthier(numbers)
+        why = "a written dream certainly teaches more there than at the present temperature"
     if wished is not None and wished != numbers["now"]:
         given.append(advice(finding, "dream.temperature", wished, why))
     return tuple(given)
@@ -114,7 +121,9 @@ def _worthier(numbers: Any) -> float | None:
     return max(better, key=lambda temperature: at[temperature], default=None)
 
 
-def _answer(bench: Bench, dreams: Sequence[Dreamt], seed: int, short: Sequence[str]) -> Answer:
+def _answer(
+    bench: Bench, dreams: Sequence[Dreamt], seed: int, short: Sequence[str], cycle: int | None = None
+) -> Answer:
     config = bench.records.get("config", {}).get("dream", {})
     return q2.answer(
         dreams,
@@ -124,30 +133,51 @@ def _answer(bench: Bench, dreams: Sequence[Dreamt], seed: int, short: Sequence[s
         target=config.get("target_failure", 0.5),
         temperature=config.get("temperature", 0.7),
         short=short,
-        controls=[
-            Control(
-                name="predicted before the answers", ok=True,
-                detail="a prediction is stored with the job that will answer; the classifier sees earlier dreams only",
-            ),
-            Control(
-                name="an independent judge", ok=True,
-                detail=f"answers are judged by {bench.behavior.judge}, never by the adapter that answers",
-            ),
-        ],
-    )  # fmt: skip
+        controls=[*_before(bench), _independent(bench)],
+        cycle=cycle,
+    )
+
+
+def _before(bench: Bench) -> list[Control]:
+    """By the times on record. Dreams made here are predicted first by construction, so without records: none."""
+    rows = _mine(bench)
+    late = sum(row["predicted_at"] > row["answered_at"] for row in rows)
+    told = f"{late} of {len(rows)} dreams on record were answered before their prediction and left out"
+    return [Control(name="predicted before the answers", ok=late == 0, detail=told)] if rows else []
+
+
+def _independent(bench: Bench) -> Control:
+    """Exact rules are; the base of the model is where an adapter answers."""
+    name = bench.behavior.judge
+    if not issubclass(find(name), ModelJudge):
+        told = f"{name} reads answers by rules and asks no model"
+    elif bench.serving is not None:
+        told = f"{name} asks the base of the model, and an adapter answers"
+    else:
+        return Control(name="an independent judge", ok=False, detail=f"{name} asks the base, which answers itself")
+    return Control(name="an independent judge", ok=True, detail=told)
 
 
 # --- dreams on record, and dreams made
 
 
+def _mine(bench: Bench) -> list[Any]:
+    return [row for row in bench.records.get("dreams", []) if row["behavior"] == bench.behavior.name]
+
+
+def _read(dreams: Sequence[Dreamt]) -> int:
+    return sum(dream.trials > 0 for dream in dreams)
+
+
 def _recorded(bench: Bench) -> list[Dreamt]:
+    """Those predicted before they were answered; with 0 trials where no answer could be read."""
     return [
         Dreamt(
             seed=row["seed"], band=row["band"], cycle=row["cycle"], temperature=row["temperature"],
             predicted=row["predicted"], failures=row["failures"], trials=row["trials"], made=False,
         )
-        for row in bench.records.get("dreams", [])
-        if row["behavior"] == bench.behavior.name and row["trials"] > 0
+        for row in _mine(bench)
+        if row["predicted_at"] <= row["answered_at"]
     ]  # fmt: skip
 
 
@@ -156,15 +186,15 @@ def _make(bench: Bench, seed: int, sizes: Sizes, fit: Fit, wanted: int) -> list[
     rows = bench.records.get("dreams", [])
     history = [
         Graded(text=r["text"], behavior=r["behavior"], band=r["band"], failures=r["failures"], n=r["trials"])
-        for r in rows
-    ]
+        for r in rows if r["trials"]
+    ]  # fmt: skip
     cycle = max((row["cycle"] for row in rows), default=0)
     earlier = [row["text"] for row in rows]
     known = content_id(rows)
     made: list[Dreamt] = []
     bench.expect(-(-wanted // (SEEDS * len(TEMPERATURES))))
     for number in range(sizes.cells):
-        if sum(dream.trials > 0 for dream in made) >= wanted:
+        if _read(made) >= wanted:
             break
         key = [seed, number, sizes.answers, known, bench.serving]
         compute = partial(_cell, bench, seed, number, sizes.answers, fit, tuple(history), tuple(earlier))
@@ -249,12 +279,16 @@ def _answer_all(bench: Bench, dreams: Sequence[Dream], answers: int, luck: int) 
 
 
 def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
-    """The same verdict over the loop's last dreams, for nothing more needs to be measured; None with too few."""
+    """The verdict over the loop's last dreams, valid at all looks at once (`q2.live_rule`); None with too few.
+
+    The look is numbered by the newest dreams' cycle: without new ones it is the same look again and spends nothing.
+    """
     dreams = _recorded(bench)
-    if len(dreams) < LEAST_LIVE:
+    if _read(dreams) < LEAST_LIVE:
         return None
-    cycles = len({dream.cycle for dream in dreams})
-    answer = _answer(bench, dreams, 0, [f"the last {len(dreams)} dreams, of {cycles} cycles and their adapters"])
+    cycles = {dream.cycle for dream in dreams}
+    short = [f"the last {_read(dreams)} dreams, of {len(cycles)} cycles and their adapters"]
+    answer = _answer(bench, dreams, 0, short, cycle=max(1, *cycles))
     return bench.finding(QUESTION, "live", answer)
 
 

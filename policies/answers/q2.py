@@ -21,15 +21,17 @@ from policies.statistics.brier import decomposition
 from policies.statistics.calibration import Calibration, calibration, in_the_large
 from policies.statistics.ece import debiased_ece
 from policies.statistics.interval import Interval
+from policies.statistics.lifetime_alpha import lifetime_alpha
 from policies.statistics.reliability import spearman_of_ceiling
 from policies.statistics.targeting import targeting
 from policies.statistics.wilson import wilson
 
 CALIBRATED, OVER, UNDER = "calibrated", "over-predicts", "under-predicts"
-EACH = 0.975  # confidence of a and of b, 95 % together
+ALPHA = 0.05  # the error of a and b together, half of it each
 WIDEST = 0.5  # half an interval: "calibrated" within a wider one would mean nothing
 FEWEST = 20  # seeds, below which the limits are too narrow to be believed
-ANSWERS, DREAMS = 4, 1000  # what the protocol asks for
+ANSWERS = 4  # to a dream, what the protocol asks for
+DREAMS = 1000  # the size of a full run
 BINS = 5
 PERIODS = 10  # points of a figure over time, at most
 HARD = (0.4, 0.6)  # predicted failure below, between and above
@@ -52,17 +54,26 @@ class Judged:
     words: str
 
 
-def judge(dreams: Sequence[Dreamt]) -> Judged:
-    """By `RULE`, clustered by dream seed."""
+def live_rule(cycle: int) -> str:
+    """The rule of a look at the loop in `cycle`."""
+    return (
+        f"{RULE}. Looked at after every session: the look in cycle k may be wrong with 6 x 5 % / (pi^2 k^2), all looks "
+        f"together with 5 % (alpha spending; {lifetime_alpha(ALPHA, cycle):.2g} in cycle {cycle}, shared by a and b). "
+        "The other limits, the p-value and the figures' bars are of this one look"
+    )
+
+
+def judge(dreams: Sequence[Dreamt], alpha: float = ALPHA) -> Judged:
+    """By `RULE`, clustered by dream seed; `alpha` is the error of a and b together."""
     predicted, failures, trials, seeds = columns(dreams)
-    cox = calibration(predicted, failures, trials, EACH, clusters=seeds)
-    large = in_the_large(predicted, failures, trials, clusters=seeds)
+    cox = calibration(predicted, failures, trials, 1 - alpha / 2, clusters=seeds)
+    large = in_the_large(predicted, failures, trials, 1 - alpha, clusters=seeds)
     if cox is not None and large is not None:
         verdict, words = _of_both(cox, large)
     elif large is not None:
         verdict, words = _of_level(large)
     else:
-        verdict, words = _of_extremes(predicted, failures, trials, len(set(seeds)))
+        verdict, words = _of_extremes(predicted, failures, trials, len(set(seeds)), alpha)
     return Judged(cox=cox, large=large, verdict=verdict, words=words)
 
 
@@ -73,11 +84,16 @@ def _of_both(cox: Calibration, large: Interval) -> tuple[str, str]:
             return NOT_IDENTIFIED, "the prediction may be true, but so few dreams would hide much that is wrong with it"
         return CALIBRATED, "dreams fail as often as predicted"
     bold = "" if 1 in b else "; the predictions are too bold" if b.value < 1 else "; the predictions are too timid"
-    if 0 not in large or 0 not in a:
-        side = large.value if 0 not in large else a.value
-        return (OVER, f"dreams fail less often than predicted{bold}") if side < 0 else (
+    if 0 not in large:
+        return (OVER, f"dreams fail less often than predicted{bold}") if large.value < 0 else (
             UNDER, f"dreams fail more often than predicted{bold}",
         )  # fmt: skip
+    if 0 not in a:
+        verdict, word = (OVER, "less") if a.value < 0 else (UNDER, "more")
+        return verdict, (
+            f"dreams predicted to fail half of the time fail {word} often than that, "
+            f"though as many fail over all as predicted{bold}"
+        )
     if b.value < 1:
         return OVER, f"what is predicted to be hard fails less often, what is predicted to be easy more often{bold}"
     return UNDER, f"what is predicted to be hard fails more often, what is predicted to be easy less often{bold}"
@@ -93,13 +109,13 @@ def _of_level(large: Interval) -> tuple[str, str]:
 
 
 def _of_extremes(
-    predicted: Sequence[float], failures: Sequence[int], trials: Sequence[int], seeds: int
+    predicted: Sequence[float], failures: Sequence[int], trials: Sequence[int], seeds: int, alpha: float
 ) -> tuple[str, str]:
     """No failures, or only failures: a logit has no value, but a seed that never failed still speaks."""
     mean = float(np.mean(predicted)) if predicted else 0.0
-    if seeds >= 10 and sum(failures) == 0 and mean > wilson(0, seeds).high:
+    if seeds >= 10 and sum(failures) == 0 and mean > wilson(0, seeds, 1 - alpha).high:
         return OVER, "no dream failed"
-    if seeds >= 10 and sum(failures) == sum(trials) and mean < wilson(seeds, seeds).low:
+    if seeds >= 10 and sum(failures) == sum(trials) and mean < wilson(seeds, seeds, 1 - alpha).low:
         return UNDER, "every dream failed"
     return NOT_IDENTIFIED, "too few dreams were answered, or all alike"
 
@@ -114,23 +130,26 @@ def answer(
     temperature: float,
     short: Sequence[str] = (),
     controls: Sequence[Control] = (),
+    cycle: int | None = None,
 ) -> Answer:
     """The verdict on dreams predicted before they were answered; unreadable ones (no judged answer) count for nothing.
 
-    `target` is the failure rate wished for, `temperature` that of the loop's dreams now.
+    `target` is the failure rate wished for, `temperature` that of the loop's dreams now. With `cycle` (from 1) this is
+    one of the loop's looks, by `live_rule`.
     """
     read = [dream for dream in dreams if dream.trials > 0]
     predicted, failures, trials, clusters = columns(read)
-    judged = judge(read)
+    judged = judge(read, ALPHA if cycle is None else lifetime_alpha(ALPHA, cycle))
     shares = [k / m for k, m in zip(failures, trials, strict=True)]
     failing = mean_interval(shares, rng, clusters=clusters)
     parts = decomposition(predicted, failures, trials, BINS)
-    ece = debiased_ece(predicted, failures, trials, rng, bins=BINS)
+    ece = debiased_ece(predicted, failures, trials, rng, bins=BINS, clusters=clusters)
     ranking = spearman_of_ceiling(predicted, failures, trials)
     aimed = targeting(failures, trials)
     warmth = q2_temperature.analyse(dreams, rng)
     number = judged.cox.intercept if judged.cox else judged.large
     fewest = min(trials, default=0)
+    together = "95 % together" if cycle is None else "95 % over all looks, together"
     mean, spread = (float(np.mean(predicted)), float(np.std(predicted))) if predicted else (0.0, 0.0)
     return Answer(
         verdict=judged.verdict,
@@ -139,11 +158,11 @@ def answer(
         estimate=number.value if number else None,
         low=number.low if number else None,
         high=number.high if number else None,
-        unit="logits, intercept a" + (", slope held at 1" if judged.cox is None else " (95 % together with the slope)"),
+        unit="logits, intercept a" + (", slope held at 1" if judged.cox is None else f" ({together} with the slope)"),
         n=len(set(clusters)),
         seeds=seeds,
-        null={"name": "the calibration error of a perfect forecaster", "value": ece.null_mean, "p": ece.p},
-        rule=RULE,
+        null={"name": "the calibration error of forecasts right on average", "value": ece.null_mean, "p": ece.p},
+        rule=RULE if cycle is None else live_rule(cycle),
         would_change=_would_change(judged),
         controls=[
             *controls,
@@ -151,7 +170,7 @@ def answer(
             Control(name="predictions differ", ok=spread >= 0.05, detail=f"their standard deviation is {spread:.2f}"),
         ],
         figures=_figures(read, judged, warmth, title, rng),
-        short=[*short, *([f"{len(read)} dreams; the protocol wants {DREAMS}"] if len(read) < DREAMS else [])],
+        short=[*short, *([f"{len(read)} dreams; a full run has {DREAMS}"] if len(read) < DREAMS else [])],
         numbers={
             "dreams": len(read),
             "unreadable": len(dreams) - len(read),

@@ -57,18 +57,21 @@ class At:
 class Warmth:
     """`slope` is the change of the failure rate per unit of temperature (None: not tried at several).
 
-    `gains` is, for each temperature, the difference of a written dream's worth from that at the first.
+    `mean` is the mean temperature of the dreams that were read: where their failure rate belongs on the slope's line.
+    `better` has, for two temperatures, how much more a written dream is worth at the one than at the other.
     """
 
     at: Sequence[At]
     slope: Interval | None
     better: Mapping[tuple[float, float], Interval]
+    mean: float | None = None
 
     def numbers(self) -> dict[str, Any]:
         """For the finding: the slope, the temperatures, and which of two is certainly worth more."""
         slope = self.slope
         return {
             "slope": {"value": slope.value, "low": slope.low, "high": slope.high, "n": slope.n} if slope else None,
+            "mean": self.mean,
             "at": [
                 {"temperature": a.temperature, "written": a.written, "usable": a.usable, "failing": a.failing,
                  "share": a.share, "learnability": a.learnability, "worth": a.worth}
@@ -105,7 +108,13 @@ def analyse(dreams: Sequence[Dreamt], rng: np.random.Generator) -> Warmth:
     for dream in dreams:
         places.setdefault(round(dream.temperature, 1), []).append(dream)
     at = [_at(temperature, places[temperature]) for temperature in sorted(places)]
-    return Warmth(at=at, slope=slope(dreams, rng), better=_better([d for d in dreams if d.made], rng))
+    heats = [dream.temperature for dream in dreams if dream.trials > 0]
+    return Warmth(
+        at=at,
+        slope=slope(dreams, rng),
+        better=_better([d for d in dreams if d.made], rng),
+        mean=sum(heats) / len(heats) if heats else None,
+    )
 
 
 def slope(dreams: Sequence[Dreamt], rng: np.random.Generator) -> Interval | None:

@@ -79,6 +79,7 @@ def test_q2_is_given_every_answered_dream_with_its_prediction(here: Here) -> Non
     here.add(seed, good, alone, predicted)
     here.add(*(outcome(good, passed, attempt=n) for n, passed in enumerate((True, False, None, False))))
     (row,) = ask(here, "q2").payload["records"]["dreams"]
+    assert (row["predicted_at"], row["answered_at"]) == (1.0, good.at)
     assert (row["id"], row["node"], row["predicted"], row["failures"], row["trials"]) == (
         good.id,
         "pattern",
@@ -86,6 +87,15 @@ def test_q2_is_given_every_answered_dream_with_its_prediction(here: Here) -> Non
         2,
         3,
     )
+
+
+def test_q2_is_told_of_answered_dreams_that_nobody_could_read(here: Here) -> None:
+    """They were written and are no use: without them every recorded dream would seem usable."""
+    mute = dream("mumble")
+    here.add(mute, Difficulty(id="d", dream=mute.id, predicted=0.25, classifier="logistic", at=1.0))
+    here.add(*(outcome(mute, None, attempt=n) for n in range(4)))
+    (row,) = ask(here, "q2").payload["records"]["dreams"]
+    assert (row["id"], row["failures"], row["trials"]) == (mute.id, 0, 0)
 
 
 def test_other_questions_are_given_the_distilled_examples(here: Here) -> None:

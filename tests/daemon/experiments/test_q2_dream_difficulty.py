@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ def recorded(count: int, *, behavior: str = "listening", cycles: int = 8) -> dic
         rows.append(
             {"id": f"d{i}", "seed": f"s{i // 2}", "node": "", "memories": [], "behavior": behavior, "kind": "target",
              "band": BANDS[i % 3], "text": f"dream number {i}", "temperature": 0.5 + 0.05 * (i % cycles),
-             "cycle": 1 + i % cycles, "predicted": p, "classifier": "oracle", "failures": int(rng.binomial(4, p)),
-             "trials": 4}
+             "cycle": 1 + i % cycles, "predicted": p, "predicted_at": 1.0, "answered_at": 1.0, "classifier": "oracle",
+             "failures": int(rng.binomial(4, p)), "trials": 4}
         )  # fmt: skip
     return {"dreams": rows}
 
@@ -62,6 +63,44 @@ def test_an_oracle_on_record_is_calibrated(make_bench: Callable[..., Bench]) -> 
     assert found.verdict == "calibrated" and found.n == 200 and model.asked == []
     live = q2.live(bench, ())
     assert live is not None and (live.size, live.verdict) == ("live", "calibrated")
+    assert live.low < found.low and "in cycle 8" in live.evidence["rule"]  # type: ignore[operator] # both have limits
+
+
+def test_a_dream_answered_before_its_prediction_is_left_out_and_told(make_bench: Callable[..., Bench]) -> None:
+    """Its prediction may know the answer. Equal times are the loop's own: it writes both with one clock."""
+    records = recorded(400)
+    for row in records["dreams"][:100]:
+        row["answered_at"] = 0.5
+    for size, late in ((records, 100), (recorded(400), 0)):
+        found = q2.live(make_bench(model=WorldModel({}), records=size), ())
+        assert found is not None and found.evidence["numbers"]["dreams"] == 400 - late
+        told = {control["name"]: control for control in found.evidence["controls"]}
+        before = told["predicted before the answers"]
+        assert before["ok"] == (late == 0) and before["detail"].startswith(f"{late} of 400")
+
+
+def test_a_base_that_judges_its_own_answers_is_no_independent_judge(make_bench: Callable[..., Bench]) -> None:
+    """A judge that asks the base of the model is independent of an adapter, not of the base."""
+    ok = []
+    for judge, serving in (("nano_world", None), ("logprob_margin", None), ("logprob_margin", "one")):
+        bench = make_bench(model=WorldModel({}), records=recorded(100))
+        bench.behaviors = {**bench.behaviors, "listening": replace(bench.behavior, judge=judge)}
+        bench.behavior, bench.serving = bench.behaviors["listening"], serving
+        ok.append(q2._independent(bench).ok)
+    assert ok == [True, False, True]
+
+
+def test_recorded_dreams_that_could_not_be_read_count_as_written(make_bench: Callable[..., Bench]) -> None:
+    """They are no evidence on the prediction, and lower the share that is usable."""
+    records = recorded(400)
+    for row in records["dreams"][::4]:
+        row["failures"] = row["trials"] = 0
+    found = q2.live(make_bench(model=WorldModel({}), records=records), ())
+    assert found is not None
+    numbers = found.evidence["numbers"]
+    assert (numbers["dreams"], numbers["unreadable"]) == (300, 100)
+    written = [(row["written"], row["usable"]) for row in numbers["temperature"]["at"]]
+    assert sum(n * usable for n, usable in written) == pytest.approx(300) and sum(n for n, _ in written) == 400
 
 
 def test_only_the_behaviour_asked_about_counts(make_bench: Callable[..., Bench]) -> None:
@@ -106,8 +145,11 @@ def test_a_model_that_dreams_nothing_readable_identifies_nothing(make_bench: Cal
 @pytest.mark.parametrize(
     ("slope", "failing", "better", "given"),
     [
-        ((-0.1, 0.1), 0.3, [], {"dream.adaptive": False}),
-        ((-0.1, 0.1), 0.3, [[0.4, 0.7]], {"dream.adaptive": False, "dream.temperature": 0.4}),
+        ((-0.05, 0.08), 0.3, [], {"dream.adaptive": False}),
+        ((0.01, 0.07), 0.3, [], {"dream.adaptive": False}),  # surely there, and surely too little
+        ((-0.05, 0.08), 0.3, [[0.4, 0.7]], {"dream.adaptive": False, "dream.temperature": 0.4}),
+        ((-0.6, 1.2), 0.3, [], {}),  # not seen is not absent
+        ((-0.6, 1.2), 0.3, [[0.4, 0.7]], {"dream.temperature": 0.4}),
         ((0.5, 1.5), 0.3, [], {"dream.adaptive": True, "dream.temperature": 0.9}),
         ((0.5, 1.5), 0.1, [], {"dream.adaptive": True, "dream.temperature": 1.0}),  # not beyond what was tried
         ((0.5, 1.5), 0.48, [], {"dream.adaptive": True}),
@@ -119,13 +161,27 @@ def test_advice_follows_the_slope(
 ) -> None:
     """Adaptive only where the slope is identified; then towards the target, else to where dreams teach more."""
     limits = {"low": slope[0], "high": slope[1], "value": sum(slope) / 2, "n": 40} if slope else None
+    assert advised(limits, failing, better) == pytest.approx(given)
+
+
+@pytest.mark.parametrize("failing", [0.3, 0.1, 0.7])
+def test_temperature_advice_does_not_wind_up(failing: float) -> None:
+    """Following it and asking the same dreams again moves nothing further, from wherever the temperature was."""
+    limits = {"low": 0.5, "high": 1.5, "value": 1.0, "n": 40}
+    first = advised(limits, failing, [])["dream.temperature"]
+    assert advised(limits, failing, [], now=first) == {"dream.adaptive": True}
+    assert advised(limits, failing, [], now=0.55)["dream.temperature"] == first
+
+
+def advised(slope: dict[str, float] | None, failing: float, better: Any, now: float = 0.7) -> dict[str, Any]:
+    """Key -> value for dreams made at .4, .7 and 1.0."""
     at = [{"temperature": t, "worth": 1 - t} for t in (0.4, 0.7, 1.0)]
     numbers = {
-        "temperature": {"slope": limits, "at": at, "better": better},
-        "failing": {"value": failing}, "target": 0.5, "now": 0.7,
+        "temperature": {"slope": slope, "at": at, "better": better, "mean": 0.7},
+        "failing": {"value": failing}, "target": 0.5, "now": now,
     }  # fmt: skip
     finding = Finding(
         id="f", question="q2", behavior="listening", adapter=None, size="full", verdict="calibrated", sentence="So.",
         estimate=0.0, low=-0.1, high=0.1, n=40, seconds=1.0, at=0.0, evidence={"numbers": numbers},
     )  # fmt: skip
-    assert {a.key: json.loads(a.value) for a in q2.advise(finding)} == pytest.approx(given)
+    return {a.key: json.loads(a.value) for a in q2.advise(finding)}

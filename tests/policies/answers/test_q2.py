@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from policies.answers import q2, q2_temperature
 from policies.answers.base import NOT_IDENTIFIED, Answer
 from policies.answers.q2_temperature import Dreamt
+from policies.statistics.lifetime_alpha import lifetime_alpha
 
 K = 4
 
@@ -74,6 +75,44 @@ def test_a_wrong_slope_alone_is_said(slope: float, verdict: str, word: str) -> N
     """Right on average, wrong at both ends: never "calibrated", and the sentence says which way."""
     found = asked(dreams(np.random.default_rng(5), 800, slope=slope))
     assert found.verdict == verdict and word in found.sentence
+
+
+def test_a_right_level_is_not_said_to_be_missed() -> None:
+    """Forecasts about 25 % that are right there and too bold: a excludes 0, the level does not, the words say so."""
+    rng = np.random.default_rng(13)
+    predicted = np.clip(expit(rng.normal(-1.1, 1.0, 800)), 0.02, 0.98)
+    truth = expit(-0.4 + 0.5 * logit(predicted))
+    failures = rng.binomial(K, truth)
+    found = asked([
+        Dreamt(seed=f"s{i}", band="medium", cycle=1, temperature=0.7, predicted=float(predicted[i]),
+               failures=int(failures[i]), trials=K, made=False)
+        for i in range(800)
+    ])  # fmt: skip
+    large = found.numbers["in_the_large"]
+    assert found.verdict == q2.OVER and found.high < 0 and large["low"] < 0 < large["high"]
+    assert "half of the time" in found.sentence and "less often than predicted" not in found.sentence
+
+
+def test_looks_after_every_session_are_wrong_together_as_rarely_as_one() -> None:
+    """60 oracles looked at in each of 15 cycles: 5 % are ever called wrong with spent alpha, many more without."""
+    ever, naive = 0, 0
+    for run in range(60):
+        found = dreams(np.random.default_rng([14, run]), 600)
+        looks = [(cycle, found[: 40 * cycle]) for cycle in range(1, 16)]
+        wrong = (q2.OVER, q2.UNDER)
+        ever += any(q2.judge(seen, lifetime_alpha(q2.ALPHA, cycle)).verdict in wrong for cycle, seen in looks)
+        naive += any(q2.judge(seen).verdict in wrong for _, seen in looks)
+    assert binomtest(ever, 60, 0.05, alternative="greater").pvalue > 0.025
+    assert binomtest(naive, 60, 0.05, alternative="greater").pvalue < 1e-3
+
+
+def test_a_look_of_the_loop_says_so_and_is_wider() -> None:
+    """The rule names the cycle's share of the error, and the same dreams have wider limits there."""
+    found = dreams(np.random.default_rng(0))
+    once = asked(found)
+    look = q2.answer(found, title="It", rng=np.random.default_rng(0), seeds=[0], target=0.5, temperature=0.7, cycle=30)
+    assert look.low < once.low < once.high < look.high
+    assert "cycle 30" in look.rule and "over all looks" in look.unit and once.rule == q2.RULE
 
 
 def test_too_few_dreams_identify_nothing() -> None:
@@ -154,4 +193,4 @@ def test_the_answer_is_plain_data_with_its_figures() -> None:
     assert sum(row["n"] for row in reliability["bins"]) == found.numbers["dreams"]
     assert len(over_time["x"]) == len(over_time["series"][0]["values"]) <= q2.PERIODS
     assert targeting["x"] == [0.4, 0.7, 1.0]
-    assert any("1000" in said for said in evidence["short"])
+    assert any("a full run has 1000" in said for said in evidence["short"])

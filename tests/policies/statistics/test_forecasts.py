@@ -86,6 +86,21 @@ def test_calibration_error_has_its_size():
     assert stats.binom.ppf(0.001, 400, 0.05) <= rejected <= stats.binom.ppf(0.999, 400, 0.05)
 
 
+@pytest.mark.parametrize("precision", [20.0, 5.0], ids=["a little", "moderate"])
+def test_calibration_error_lets_seeds_differ_around_a_true_forecast(precision):
+    """Forecasts right on average, seeds of two dreams that differ: p <= .05 in 5 % of 400 simulations."""
+    rng = np.random.default_rng(6)
+    rejected = 0
+    for _ in range(400):
+        predicted = rng.uniform(0.1, 0.9, 80)
+        seeds = rng.beta(precision * predicted, precision * (1 - predicted))
+        clusters, forecasts = np.repeat(np.arange(80), 2), np.repeat(predicted, 2)
+        failures = rng.binomial(4, np.repeat(seeds, 2))
+        found = debiased_ece(forecasts, failures, [4] * 160, rng, draws=199, clusters=clusters.tolist())
+        rejected += found.p <= 0.05
+    assert stats.binom.ppf(0.001, 400, 0.05) <= rejected <= stats.binom.ppf(0.999, 400, 0.05)
+
+
 def test_calibration_error_is_found():
     """Failures 15 points rarer than forecast: a tiny p, and the debiased error is below the plain one."""
     rng = np.random.default_rng(4)
