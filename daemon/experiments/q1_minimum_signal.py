@@ -27,7 +27,7 @@ from policies.answers.base import Answer
 from policies.behaviors import Probe
 from policies.records import Advice, ChatMessage, Example, Finding, Measurement
 from policies.statistics.bootstrap import mean_interval
-from policies.statistics.student import student
+from policies.statistics.live_mean import live_mean
 
 QUESTION = "q1"
 NEEDS = (Generator, Learner)  # attention is looked at where the model is an Observer, too
@@ -230,7 +230,7 @@ def observe(bench: Bench, update: Update) -> tuple[Measurement, ...]:
 
 
 def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
-    """Change per ten examples over the sessions so far; None before the first."""
+    """Change a session and per ten examples, over the sessions so far; None before the first."""
     sessions: dict[str | None, dict[str, float]] = {}
     cycles: dict[str | None, int] = {}
     for row in history:
@@ -240,7 +240,8 @@ def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
     if not whole:
         return None
     per_ten = {kind: [10 * s[kind] / s["examples"] for s in whole.values()] for kind in ("rate", "margin")}
-    found = student(per_ten["rate"])
+    beginning = max(1, min(cycles[adapter] for adapter in whole))
+    found = live_mean([s["rate"] for s in whole.values()], low=-1.0, high=1.0, first=beginning)
     known = len(whole) > 1
     name = bench.behavior.title
     figure: dict[str, Any] = {
@@ -255,19 +256,25 @@ def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
     answer = Answer(
         verdict="observed",
         sentence=f"{name}: {len(whole)} training {'sessions' if known else 'session'} changed the rate by "
-        f"{100 * found.value:+.1f} points per ten examples{limits}.",
+        f"{100 * found.value:+.1f} points a session{limits}, "
+        f"{100 * float(np.mean(per_ten['rate'])):+.1f} per ten examples.",
         estimate=found.value,
         low=found.low if known else None,
         high=found.high if known else None,
-        unit="rate per ten examples",
+        unit="rate a session",
         n=len(whole),
         seeds=(),
         null={"name": "no change", "value": 0.0},
-        rule="what the loop's own sessions changed, on a few fixed probes; no placebo, so no verdict",
+        rule="what the loop's own sessions changed, on a few fixed probes; no placebo, so no verdict; "
+        "limits hold at all looks at once: a confidence sequence, whose window may slide",
         would_change="`dreamctl ask q1 --full` measures doses against a placebo",
         figures=(figure,),
         short=(f"{LIVE_PROBES} probes a session, no placebo arm",),
-        numbers={"sessions": len(whole), "examples": [s["examples"] for s in whole.values()]},
+        numbers={
+            "sessions": len(whole),
+            "examples": [s["examples"] for s in whole.values()],
+            "per_ten": float(np.mean(per_ten["rate"])),
+        },
     )
     return bench.finding(QUESTION, "live", answer)
 

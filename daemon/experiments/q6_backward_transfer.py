@@ -27,7 +27,7 @@ from policies.answers import q6
 from policies.answers.base import Answer
 from policies.records import Advice, ChatMessage, Finding, Measurement
 from policies.statistics.bootstrap import mean_interval
-from policies.statistics.student import student
+from policies.statistics.live_mean import live_mean
 
 QUESTION = "q6"
 NEEDS = (Generator, Learner, Diverges)
@@ -300,7 +300,8 @@ def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
     if not whole:
         return None
     families = sorted(set.intersection(*(set(kinds) for kinds in whole.values())) - {KL, q6.TEXT})
-    skill = student([float(np.mean([kinds[family] for family in families])) for kinds in whole.values()])
+    changes = [float(np.mean([kinds[family] for family in families])) for kinds in whole.values()]
+    skill = live_mean(changes, low=-1.0, high=1.0, first=max(1, min(cycles[adapter] for adapter in whole)))
     log_kl = [math.log(max(kinds[KL], 1e-12)) for kinds in whole.values()]
     known = len(whole) > 1
     figure: dict[str, Any] = {
@@ -323,7 +324,8 @@ def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
         n=len(whole),
         seeds=(),
         null={"name": "no change", "value": 0.0},
-        rule="what the loop's own sessions changed, on a few fixed tasks; no null adapter, so no verdict",
+        rule="what the loop's own sessions changed, on a few fixed tasks; no null adapter, so no verdict; "
+        "limits hold at all looks at once: a confidence sequence, whose window may slide",
         would_change="`dreamctl ask q6 --full` compares with an adapter of general data alone",
         figures=(figure,),
         short=(f"about {LIVE_TASKS} tasks a session, one answer each, no null adapter",),

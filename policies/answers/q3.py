@@ -17,8 +17,8 @@ from policies.answers.base import NOT_IDENTIFIED, Answer, Control
 from policies.answers.q3_heads import HOLDS, SPARES, Causal, Effect, Floats, Ranking, Shape
 from policies.statistics.concentration import gini
 from policies.statistics.interval import Interval
+from policies.statistics.live_mean import live_mean
 from policies.statistics.prediction import prediction_high
-from policies.statistics.student import student
 
 LOCALISED, DISTRIBUTED = "localised", "distributed"
 FILLED = 0.9  # an effective rank above this share of the rank: the update would use more directions
@@ -261,7 +261,8 @@ def observed(sessions: Sequence[tuple[int, Sequence[str], Sequence[float]]]) -> 
     mean, count = changes.mean(axis=0), len(sessions)
     names = sessions[-1][1]
     most = names[int(mean.argmax())]
-    found = student(changes.mean(axis=1).tolist())
+    # two rows of attention are at most sqrt(2) apart
+    found = live_mean(changes.mean(axis=1).tolist(), low=0.0, high=2**0.5, first=max(1, min(cycles)))
     return Answer(
         verdict="observed",
         sentence=f"{count} training session{'s' if count > 1 else ''} moved attention patterns by {found.value:.3f} "
@@ -273,7 +274,8 @@ def observed(sessions: Sequence[tuple[int, Sequence[str], Sequence[float]]]) -> 
         n=count,
         seeds=(),
         null={"name": "none: no placebo is trained beside the loop"},
-        rule="live sessions are observed; only `dreamctl ask q3` compares with shuffled labels and operates",
+        rule="live sessions are observed; only `dreamctl ask q3` compares with shuffled labels and operates; "
+        "limits hold at all looks at once: a confidence sequence, whose window may slide",
         would_change="a run of `dreamctl ask q3`",
         figures=(
             {

@@ -15,8 +15,8 @@ import numpy as np
 from policies.answers.base import NOT_IDENTIFIED, Answer, Control
 from policies.answers.q7_states import Change
 from policies.statistics.interval import Interval
+from policies.statistics.live_mean import live_mean
 from policies.statistics.multiple import benjamini_hochberg
-from policies.statistics.student import student
 
 SHAPED, NOT_SHAPED = "direction-shaped", "not direction-shaped"
 SMALLEST = 0.02  # AUC: a change below this is not worth the name
@@ -173,7 +173,8 @@ def observed(sessions: Sequence[tuple[int, Sequence[str], Sequence[float]]]) -> 
     changes = np.array([values for _, _, values in sessions])
     count = len(sessions)
     means = changes.mean(axis=1)
-    found = student(means.tolist())
+    beginning = max(1, min(cycle for cycle, _, _ in sessions))
+    found = live_mean(means.tolist(), low=-1.0, high=1.0, first=beginning)
     return Answer(
         verdict="observed",
         sentence=f"{count} training session{'s' if count > 1 else ''} changed how well GDN states tell directions from "
@@ -185,7 +186,8 @@ def observed(sessions: Sequence[tuple[int, Sequence[str], Sequence[float]]]) -> 
         n=count,
         seeds=(),
         null={"name": "none: no placebo is trained beside the loop"},
-        rule="live sessions are observed; only `dreamctl ask q7` compares with shuffled labels",
+        rule="live sessions are observed; only `dreamctl ask q7` compares with shuffled labels; "
+        "limits hold at all looks at once: a confidence sequence, whose window may slide",
         would_change="a run of `dreamctl ask q7`",
         figures=(
             {
