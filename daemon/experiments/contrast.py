@@ -16,6 +16,7 @@ from policies.records import ChatMessage, Kind
 from policies.statistics.probe_auc import probe_auc
 
 FEWEST = 16  # texts of a class
+TEMPLATES = 5  # as many as the probe's folds, each of which leaves some out
 POOL = 3  # times the wanted texts are looked through for matching lengths
 
 
@@ -52,7 +53,7 @@ def contrast(bench: Bench, wanted: int) -> Contrast:
 
     Those are another behaviour's target probes in which this one could not be shown, of the behaviours under training
     first; where there are too few, its own counter probes, and at last general tasks. Up to `wanted` of each class.
-    Raises CannotAnswer when there are fewer than 16.
+    Raises CannotAnswer when there are fewer than 16, or all are of fewer than 5 templates.
     """
     mine = bench.behavior
     targets = _prompts(mine, "target")
@@ -71,9 +72,12 @@ def contrast(bench: Bench, wanted: int) -> Contrast:
             return found
     found = easy(bench, wanted)
     if found is None:
+        kinds = len(set(templates(targets, targets)[0]))
         raise CannotAnswer(
-            f"behaviors/{mine.name}.toml: question 7 needs {FEWEST} target probes and as many texts of the same length "
-            "without the direction; add probes, another behaviour, or general tasks (`judge.general_probes`)"
+            f"behaviors/{mine.name}.toml: {len(targets)} rotating target probes of {kinds} templates; question 7 needs "
+            f"{FEWEST} target probes and as many texts of the same length without the direction, of {TEMPLATES} "
+            "templates or more: add probes that are worded differently, another behaviour, or general tasks "
+            "(`judge.general_probes`)"
         )
     return found
 
@@ -88,16 +92,16 @@ def easy(bench: Bench, wanted: int) -> Contrast | None:
 def _matched(
     bench: Bench, first: Sequence[str], second: Sequence[str], wanted: int, words: str, *, topics: bool = False
 ) -> Contrast | None:
-    """The texts whose lengths match, by turns of either class; None for fewer than 16 of each."""
+    """The texts whose lengths match, by turns of either class; None for fewer than 16 of each or 5 templates."""
     if min(len(first), len(second)) < FEWEST:
         return None
     first, second = first[: POOL * wanted], second[: POOL * wanted]
     lengths = _tokens(bench, first), _tokens(bench, second)
     groups = templates(first, second)
     pairs = match_lengths(*lengths, wanted)
-    if len(pairs) < min(FEWEST, wanted):
-        return None
     places = [(which, place) for pair in pairs for which, place in enumerate(pair)]
+    if len(pairs) < min(FEWEST, wanted) or len({groups[which][place] for which, place in places}) < TEMPLATES:
+        return None
     return Contrast(
         texts=tuple((first, second)[which][place] for which, place in places),
         labels=tuple(which == 0 for which, _ in places),

@@ -45,13 +45,13 @@ class Looking:
         mixers = self.model.mixer_outputs(self.passages, self.bench.tick("mixer outputs"))
         change = np.linalg.norm(mixers - base_mixers, axis=-1) / np.linalg.norm(base_mixers, axis=-1)
         changes = heads.pattern_changes(base, maps)
-        ranks = _ranks(folder)
+        rank, ranks = effective_ranks(folder)
         return {
             "heads": changes.reshape(len(changes), -1).tolist(),
             "mixers": change.mean(axis=0).tolist(),
             "margins": margins,
-            "rank": float(np.quantile([value for part in ranks.values() for value in part], 0.9)),
-            "ranks": {part: float(np.median(values)) for part, values in ranks.items() if values},
+            "rank": rank,
+            "ranks": ranks,
         }
 
     def margins(self, folder: Path) -> list[float]:
@@ -123,12 +123,20 @@ def _cut(looking: Looking, folder: Path, chosen: Collection[int], *, invert: boo
     return into
 
 
-def _ranks(folder: Path) -> dict[str, list[float]]:
-    """Effective ranks of the update's modules, by part of the layer."""
+def effective_ranks(folder: Path) -> tuple[float, dict[str, float]]:
+    """The effective rank that nine of ten of the update's modules have at most, and the median by part of the layer.
+
+    Modules that can have one direction only are left out, unless the whole update is of rank 1; 0.0 and nothing for an
+    update of none of these parts.
+    """
+    spectra = surgery.module_spectra(folder)
+    fewest = min(2, max((len(values) for values in spectra.values()), default=0))
     parts = {"attention": anatomy.ATTENTION, "gdn": anatomy.GDN, "mlp": anatomy.MLP}
     found: dict[str, list[float]] = {part: [] for part in parts}
-    for module, values in surgery.module_spectra(folder).items():
+    for module, values in spectra.items():
         for part, names in parts.items():
-            if module.rpartition(".")[2] in names and len(values) > 1:
+            if module.rpartition(".")[2] in names and len(values) >= fewest:
                 found[part].append(effective_rank(values))
-    return found
+    every = [value for values in found.values() for value in values]
+    medians = {part: float(np.median(values)) for part, values in found.items() if values}
+    return (float(np.quantile(every, 0.9)) if every else 0.0), medians

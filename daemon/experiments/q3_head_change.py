@@ -93,7 +93,7 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, subject: 
     if effect.beyond:
         key = [named, scope, ranking.top]
         done = [bench.cell(f"operating on seed {s}", [*key, s, sizes.sets], partial(operation, s)) for s in operated]
-        causal = _causal(done, rng)
+        causal = _causal(done, q3_heads.enough_sets(len(looking.names), len(ranking.top)), rng)
         if sizes.samples:
             shown = bench.cell(
                 "behaviour rate", [*key, operated[0], sizes.samples],
@@ -114,6 +114,7 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, subject: 
         numbers={
             "rank": {
                 "recipe": bench.recipe.rank,
+                "alpha": bench.recipe.alpha,
                 "effective": float(np.mean([each["rank"] for each in mine])),
                 "placebo": float(np.mean([each["rank"] for each in null])),
                 "by_part": {part: float(np.mean([each["ranks"][part] for each in mine])) for part in mine[0]["ranks"]},
@@ -128,19 +129,28 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, subject: 
 
 
 def advise(finding: Finding) -> tuple[Advice, ...]:
-    """How many directions the update needs, and whether attention alone carries it."""
+    """How many directions the update needs (with the alpha that keeps its scale), and whether attention carries it."""
     numbers = finding.evidence["numbers"]
     causal = numbers.get("causal")
     if finding.verdict == NOT_IDENTIFIED or not causal:
         return ()
     rank, share = numbers["rank"], causal["all_heads"]
+    needed = q3.needed_rank(rank["effective"], rank["placebo"], rank["recipe"])
     found = [
         advice(
-            finding, "learn.rank", q3.needed_rank(rank["effective"], rank["placebo"], rank["recipe"]),
+            finding, "learn.rank", needed,
             f"of {rank['recipe']} directions the update uses {rank['effective']:.1f} (effective rank; nine of ten "
             f"modules have less), an update from shuffled labels {rank['placebo']:.1f}",
         )
     ]  # fmt: skip
+    if needed != rank["recipe"]:
+        found.append(
+            advice(
+                finding, "learn.alpha", q3.scaled_alpha(rank["alpha"], rank["recipe"], needed),
+                f"goes with learn.rank {needed}: an update is scaled by alpha / rank, and that was measured at "
+                f"{rank['alpha']} / {rank['recipe']}",
+            )
+        )  # fmt: skip
     targets = q3.carrying(causal["all_heads"], numbers["targets"])
     if targets is not None:
         found.append(
@@ -171,12 +181,18 @@ def _texts(bench: Bench, sizes: Sizes) -> tuple[list[Passage], list[Probe]]:
     return [Passage(prompt=_asked(p.prompt), answer=p.preferred) for p in looked], measured
 
 
-def _causal(done: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> q3_heads.Causal:
-    """Over the seeds operated on: each probe's mean, and each seed's random sets taken in their order."""
-    mean = {name: _stack(done, name).mean(axis=0) for name in ("whole", "undone", "kept", "heads")}
-    count = min(len(each["random"]) for each in done)
-    random = np.array([each["random"][:count] for each in done]).reshape(len(done), count, -1).mean(axis=0)
-    return q3_heads.causal(**mean, random=random, norms=float(np.mean([each["norms"] for each in done])), rng=rng)
+def _causal(done: Sequence[Mapping[str, Any]], wanted: int, rng: np.random.Generator) -> q3_heads.Causal:
+    """Over the seeds operated on, each of which has random sets of its own."""
+    return q3_heads.causal(
+        whole=_stack(done, "whole"),
+        undone=_stack(done, "undone"),
+        kept=_stack(done, "kept"),
+        random=[np.array(each["random"], dtype=float) for each in done],
+        heads=_stack(done, "heads"),
+        norms=[each["norms"] for each in done],
+        wanted=wanted,
+        rng=rng,
+    )
 
 
 def _serving(looking: Looking, folder: Path, scope: object, ranking: q3_heads.Ranking) -> dict[str, Any]:
@@ -199,7 +215,7 @@ def _short(sizes: Sizes, layout: Layout, *, given: bool, conversations: int, pro
     count = len(layout.attention) * layout.heads
     group = layout.heads // layout.kv_heads
     wanted = [
-        (not given and sizes.seeds < FULL.seeds, f"{sizes.seeds} training seeds, the protocol wants {FULL.seeds}"),
+        (not given and sizes.seeds < FULL.seeds, f"{sizes.seeds} training seeds, a full run takes {FULL.seeds}"),
         (given, "one adapter was given, so nothing is known about other training seeds"),
         (sizes.nulls < FULL.nulls, f"{sizes.nulls} shuffled-label retrains, the protocol wants {FULL.nulls}"),
         (conversations < 20, f"{conversations} conversations, the protocol wants 20 and more"),

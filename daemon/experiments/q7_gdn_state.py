@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from daemon.errors import CannotAnswer
 from daemon.experiments import arms
 from daemon.experiments.base import Options, Update, advice
 from daemon.experiments.bench import Bench, experiment
@@ -22,14 +23,14 @@ from daemon.experiments.states import States
 from daemon.models.base import Generator, Learner, Observer
 from daemon.probes import behavior
 from policies.answers import q7
-from policies.answers.q7_states import Resampled
+from policies.answers.q7_states import Resampled, kept_share
 from policies.records import Advice, Finding, Measurement
 from policies.statistics.interval import Interval
 from policies.statistics.probe_auc import probe_auc
-from policies.statistics.student import student
 
 QUESTION = "q7"
 NEEDS = (Generator, Learner, Observer)
+FEWEST_PROBES = 8  # to measure the behaviour's effect on
 LIVE = 24  # texts of each class that are read around a training session
 TARGETS = {q7.WITH: ("all-linear",), q7.WITHOUT: ("attention", "mlp")}
 
@@ -67,6 +68,11 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, classes: 
         1 + len(TARGETS) * (len(seeds) + len(nulls)) + (2 if plain else 0) + (bench.serving_folder is not None)
     )
     states = States(bench, texts, probes=sizes.probes, permutations=sizes.permutations, seed=options.seed)
+    if len(states.probes) < FEWEST_PROBES:
+        raise CannotAnswer(
+            f"behaviors/{bench.behavior.name}.toml: {len(states.probes)} rotating target probes with a preferred and a "
+            f"rejected answer; question 7 needs {FEWEST_PROBES} to measure the behaviour's effect: add `[[probes]]`"
+        )
 
     def train(seed: int, name: str, *, placebo: bool = False) -> Any:
         return arms.adapter(bench, examples, seed, placebo=placebo, targets=TARGETS[name])
@@ -98,6 +104,7 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, classes: 
         words=texts.bag_of_words(rng),
         seeds=seeds,
         null_seeds=nulls,
+        kept=kept_share(_margins(*measured[q7.WITH]), _margins(*measured[q7.WITHOUT]), rng),
         targets=arms.targets(bench.recipe),
         numbers={
             "heads": _heads(states, before, *measured[q7.WITH]),
@@ -114,18 +121,20 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None, *, classes: 
 def advise(finding: Finding) -> tuple[Advice, ...]:
     """Whether LoRA should be put on the GDN projections: only where they help the state or the behaviour."""
     numbers = finding.evidence["numbers"]
-    kept = q7.kept_without(numbers) if "arms" in numbers else None
+    targets = q7.advised_targets(numbers) if finding.verdict == q7.NOT_SHAPED else None
     if finding.verdict == q7.SHAPED:
         found = numbers["arms"][q7.WITH]["auc"]
         why = f"trained with its projections, GDN state gains {found['value']:+.3f} AUC in telling directions apart"
         return (advice(finding, "learn.targets", "all-linear", why),)
-    if finding.verdict != q7.NOT_SHAPED or kept is None:
+    if targets is None:
         return ()
+    kept = numbers["kept"]
+    limits = " to ".join("unknown" if kept[side] is None else f"{kept[side]:.0%}" for side in ("low", "high"))
     why = (
-        f"GDN state does not become direction-shaped, and training without the GDN projections keeps {kept:.0%} of the "
-        "effect on the behaviour's log-prob margin"
+        f"GDN state does not become direction-shaped, and training without the GDN projections keeps "
+        f"{kept['value']:.0%} ({limits}) of the effect on the behaviour's log-prob margin"
     )
-    return (advice(finding, "learn.targets", ["attention", "mlp"] if kept >= q7.KEPT else "all-linear", why),)
+    return (advice(finding, "learn.targets", targets, why),)
 
 
 # --- numbers
@@ -172,6 +181,11 @@ def _arm(
         attention=change(comparator) if comparator else None,
         effect=probes.difference(margins["mine"], margins["null"], probes.mean),
     )
+
+
+def _margins(mine: Sequence[Any], null: Sequence[Any]) -> tuple[Any, Any]:
+    """The probes' margins (seeds, probes) of either set of adapters."""
+    return np.array([each["margins"] for each in mine]), np.array([each["margins"] for each in null])
 
 
 def _heads(states: States, before: Any, mine: Sequence[Any], null: Sequence[Any]) -> dict[str, Any]:
@@ -234,13 +248,14 @@ def observe(bench: Bench, update: Update) -> tuple[Measurement, ...]:
     States.require(bench)
     states = States(bench, contrast(bench, LIVE), probes=0, permutations=1, seed=0)
     gdn = states.layout.gdn
-    before, after = (states.aucs(folder) for folder in (update.before, update.after))
-    changes = [after[block] - before[block] for block in gdn]
+    before, after = (states.scores(folder) for folder in (update.before, update.after))
+    drawn = Resampled(states.texts.groups, np.random.default_rng(update.cycle), labels=states.texts.labels)
+    changes = [drawn.change(*layer, drawn.auc).value for layer in zip(before[:, None], after[:, None], strict=True)]
     return (
         behavior.record(
             probe=QUESTION, adapter=update.adapter, behavior=bench.behavior.name, kind="gdn", split="live",
             cycle=update.cycle, at=bench.now, items=[f"layer {block}" for block in gdn], values=changes,
-            found=student(changes),
+            found=drawn.change(before, after, drawn.auc),
         ),
     )  # fmt: skip
 

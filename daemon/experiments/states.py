@@ -66,11 +66,13 @@ class States:
         scored = margin.margins(self.bench.model, self.probes, self.bench.tick("margins")) if self.probes else []
         return found | {"margins": [m.per_token for m in scored]}
 
-    def aucs(self, folder: Path | None) -> dict[int, float]:
-        """By GDN block the AUC alone."""
+    def scores(self, folder: Path | None) -> NDArray[np.float64]:
+        """(GDN blocks, texts): the out-of-fold scores alone."""
         self.bench.model.use(folder)
         found = recurrent.features(cast(Observer, self.bench.model), self.texts.prompts, self.bench.tick("states"))
-        return {block: self._probe(states.reshape(len(states), -1), 1).auc for block, states in found.items()}
+        return np.array(
+            [self._probe(found[block].reshape(len(found[block]), -1), 1).scores for block in self.layout.gdn]
+        )
 
     @cached_property
     def base(self) -> Features:

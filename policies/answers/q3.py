@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 
 from policies.answers.base import NOT_IDENTIFIED, Answer, Control
-from policies.answers.q3_heads import HOLDS, SPARES, Causal, Effect, Floats, Ranking, Shape
+from policies.answers.q3_heads import HOLDS, NEAR, SPARES, Causal, Effect, Floats, Ranking, Shape
 from policies.statistics.concentration import gini
 from policies.statistics.interval import Interval
 from policies.statistics.live_mean import live_mean
 from policies.statistics.prediction import prediction_high
 
 LOCALISED, DISTRIBUTED = "localised", "distributed"
+EVERYTHING = frozenset(("attention", "gdn", "mlp"))  # all linear layers, as `learn.targets` names them
 FILLED = 0.9  # an effective rank above this share of the rank: the update would use more directions
 RULE = (
-    "localised: the top 10 % of heads changed more than in shuffled-label retrains, undoing their update removes at "
-    "least 80 % of the effect, norm-matched random sets at most 20 %, and an adapter of the top set alone keeps at "
-    "least 80 %; distributed: there is an effect beyond the retrains' and the interval of one of these shares excludes "
-    "its limit; else not identified"
+    "localised: every seed has an effect above 0 and beyond the retrains', the top 10 % of heads changed more than in "
+    "shuffled-label retrains, undoing their update removes at least 80 % of the effect, 20 random sets (or all there "
+    f"are) with {NEAR[0]} to {NEAR[1]} of its norm at most 20 %, and an adapter of the top set alone keeps at least "
+    "80 %; distributed: there is such an effect and the interval of one of these shares excludes its limit; else not "
+    "identified"
 )
 
 
@@ -67,7 +69,7 @@ def answer(seen: Seen) -> Answer:
         low=removed.low if removed else None,
         high=removed.high if removed else None,
         unit="share of the effect that undoing the top heads removes",
-        n=seen.conversations,
+        n=removed.n if removed else seen.effect.excess.n,
         seeds=seen.seeds,
         null={
             "name": "shuffled-label retrains",
@@ -83,7 +85,7 @@ def answer(seen: Seen) -> Answer:
         would_change=_would_change(seen, verdict),
         controls=_controls(seen, stood_out),
         figures=_figures(seen),
-        short=seen.short,
+        short=[*seen.short, *_unmatched(found)],
         numbers={**_numbers(seen), **seen.numbers},
     )
 
@@ -91,6 +93,11 @@ def answer(seen: Seen) -> Answer:
 def _sentence(seen: Seen, verdict: str, top: Sequence[str], stood_out: bool) -> str:
     heads, found = len(seen.names), seen.causal
     if not seen.effect.beyond or found is None:
+        if min(seen.effect.seeds) <= 0:
+            return (
+                "No claim about heads: the update does not raise the margins of held-out probes in every seed "
+                f"({_list(seen.effect.seeds)} nats per token), so there is no effect to be located."
+            )
         return (
             f"No claim about heads: what the update does to held-out probes ({seen.effect.excess.value:+.3f} nats per "
             "token beyond the placebo) is not more than retraining on shuffled labels can do."
@@ -106,6 +113,8 @@ def _sentence(seen: Seen, verdict: str, top: Sequence[str], stood_out: bool) -> 
         rest = "the rest sits in other layers" if found.heads.value < HOLDS else "many heads share it"
         return f"The change is spread out: {undone}, {carried}; {rest}{_rates(seen)}."
     why = "more conversations or probes are needed" if stood_out else "these heads did not change more than by chance"
+    if stood_out and not found.matched:
+        why = "there are too few random sets of other heads with as large an update to compare with"
     return f"There is an effect, but where it sits is not identified: {undone}, {carried}; {why}."
 
 
@@ -127,6 +136,8 @@ def _would_change(seen: Seen, verdict: str) -> str:
         return "a random set of heads that removes more than 20 % of the effect, or another seed with other heads"
     if verdict == DISTRIBUTED:
         return "a set of a tenth of the heads that removes and keeps 80 % of the effect"
+    if seen.causal is not None and not seen.causal.matched:
+        return "enough random sets of heads whose update is as large as the top set's"
     return "narrower intervals of the shares: more probes, more seeds"
 
 
@@ -136,7 +147,7 @@ def _controls(seen: Seen, stood_out: bool) -> list[Control]:
             name="effect beyond shuffled labels",
             ok=seen.effect.beyond,
             detail=f"seeds {_list(seen.effect.seeds)}, the limit for one more retrain is {seen.effect.null_high:.3f} "
-            "nats per token",
+            "nats per token; every seed has to lie above it and above 0",
         ),
         Control(
             name="top heads changed more than in shuffled-label retrains",
@@ -145,17 +156,45 @@ def _controls(seen: Seen, stood_out: bool) -> list[Control]:
             f"and lie above {seen.ranking.band[1]:.2f} times the retrains' change",
         ),
     ]
-    if seen.causal is not None and seen.causal.random is not None:
+    if seen.causal is not None:
         found = seen.causal
         controls.append(
             Control(
-                name="random sets of heads spare the effect",
-                ok=found.random is not None and found.random.value <= SPARES,
-                detail=f"{found.sets} sets, mean norm {found.norms:.2f} of the top set's: they remove "
-                f"{found.random.value if found.random else math.nan:.0%} on average, at most {found.worst:.0%}",
+                name="random sets of heads are as large as the top set",
+                ok=found.matched,
+                detail=f"{found.sets} of {found.wanted} sets, {_norms(found)} of the top set's norm in the mean "
+                f"({NEAR[0]} to {NEAR[1]} is wanted)",
             )
         )
+        if found.random is not None:
+            controls.append(
+                Control(
+                    name="random sets of heads spare the effect",
+                    ok=found.random.value <= SPARES,
+                    detail=f"they remove {found.random.value:.0%} on average, a single one at most {found.worst:.0%}",
+                )
+            )
     return controls
+
+
+def _norms(found: Causal) -> str:
+    """Each seed's mean norm of the random sets, relative to the top set's."""
+    return ", ".join(f"{norm:.2f}" for norm in found.norms)
+
+
+def _unmatched(found: Causal | None) -> list[str]:
+    """What the random sets lack of the protocol's 20 norm-matched ones."""
+    if found is None:
+        return []
+    notes = []
+    if found.sets < found.wanted:
+        notes.append(f"{found.sets} random sets of heads, the protocol wants {found.wanted}")
+    if not all(NEAR[0] <= norm <= NEAR[1] for norm in found.norms):
+        notes.append(
+            f"the nearest random sets of heads have {_norms(found)} of the top set's norm: they are not norm-matched, "
+            "so the change cannot be called localised"
+        )
+    return notes
 
 
 def _numbers(seen: Seen) -> dict[str, Any]:
@@ -182,7 +221,7 @@ def _numbers(seen: Seen) -> dict[str, Any]:
         numbers["causal"] = {name: _plain(share) for name, share in shares.items()} | {
             "sets": found.sets,
             "random_worst": found.worst,
-            "random_norm": found.norms,
+            "random_norms": list(found.norms),
         }
     return numbers
 
@@ -234,11 +273,20 @@ def needed_rank(effective: float, placebo: float, rank: int) -> int:
     return need if need <= rank / 2 else rank
 
 
+def scaled_alpha(alpha: int, rank: int, needed: int) -> int:
+    """The alpha that keeps LoRA's scale alpha / rank at another rank, to the nearest whole number from 1.
+
+    >>> scaled_alpha(16, 8, 4), scaled_alpha(16, 8, 16), scaled_alpha(1, 8, 4)
+    (8, 32, 1)
+    """
+    return max(1, round(alpha * needed / rank))
+
+
 def carrying(share: Mapping[str, float], targets: str | Sequence[str]) -> str | list[str] | None:
     """The modules to train, from the share of the effect that undoing all attention heads removes.
 
-    Attention alone when they carry it, every linear layer when they do not; None when the interval does not say, or
-    when only attention was trained, which says nothing about the rest.
+    Attention alone when they carry it, every linear layer when they do not and every one was trained; None when the
+    interval does not say, or when modules were left out: nothing was learnt about those.
 
     >>> carrying({"value": 0.2, "low": 0.1, "high": 0.3}, "all-linear")
     'all-linear'
@@ -251,7 +299,8 @@ def carrying(share: Mapping[str, float], targets: str | Sequence[str]) -> str | 
         return None
     if share["low"] >= HOLDS:
         return ["attention"]
-    return "all-linear" if share["high"] < HOLDS else None
+    everything = targets == "all-linear" or set(targets) >= EVERYTHING
+    return "all-linear" if everything and share["high"] < HOLDS else None
 
 
 def observed(sessions: Sequence[tuple[int, Sequence[str], Sequence[float]]]) -> Answer:

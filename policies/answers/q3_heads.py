@@ -25,6 +25,7 @@ from policies.statistics.prediction import prediction_high
 TOP = 0.1  # the share of heads, rounded up, whose update is undone
 HOLDS, SPARES = 0.8, 0.2  # undoing the top set removes at least, a random set at most, this share of the effect
 RANDOM_SETS = 20
+NEAR = (0.8, 1.25)  # random sets are norm-matched when their mean norm is between these multiples of the top set's
 DRAWS = 9_999
 _ENUMERATED, _DRAWN = 20_000, 2_000  # sets of heads looked through for matching norms: all, or drawn ones
 _FLOOR = 1e-6  # a change below this is none: attention weights are float32
@@ -106,8 +107,8 @@ def shape(subject: Floats, null: Floats, rng: np.random.Generator, *, resamples:
 class Effect:
     """What the update does to held-out probes, beyond what retraining on shuffled labels does, in nats per token.
 
-    `beyond`: the interval over probes is above 0, and every seed's mean lies above `null_high`, the 95 % limit for one
-    more retrain.
+    `beyond`: the interval over probes is above 0, and every seed's mean lies above 0 and above `null_high`, the 95 %
+    limit for one more retrain. An update that does less harm than its placebo has no effect to be located.
     """
 
     excess: Interval
@@ -118,7 +119,7 @@ class Effect:
     @property
     def beyond(self) -> bool:
         """Whether there is an effect to be located."""
-        return self.excess.low > 0 and min(self.seeds) > self.null_high
+        return self.excess.low > 0 and min(self.seeds) > max(0.0, self.null_high)
 
 
 def effect(subject: Floats, null: Floats, rng: np.random.Generator) -> Effect:
@@ -154,13 +155,23 @@ def matched_sets(
     return sorted(found, key=lambda heads: abs(math.sqrt(squares[list(heads)].sum()) - wished))[:count]
 
 
+def enough_sets(heads: int, top: int) -> int:
+    """How many random sets of `top` heads the protocol wants: 20, or all there are beside the top set.
+
+    >>> enough_sets(12, 2), enough_sets(6, 1)
+    (20, 5)
+    """
+    return min(RANDOM_SETS, math.comb(heads - top, top))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Causal:
     """Shares of the effect, 95 % by bootstrap over probes.
 
-    `removed` by undoing the top set, `random` by undoing a random set (their mean; `worst` is the largest), `kept` by
-    the top set alone, `heads` removed by undoing all attention heads. `norms` is the random sets' mean norm relative to
-    the top set's.
+    `removed` by undoing the top set, `random` by undoing a random set (their mean; `worst` is the largest of any single
+    set in any seed), `kept` by the top set alone, `heads` removed by undoing all attention heads. `norms` is each
+    seed's mean norm of the random sets relative to the top set's, `sets` how many sets a seed has and `wanted` how many
+    it should have.
     """
 
     removed: Interval
@@ -169,18 +180,24 @@ class Causal:
     worst: float
     heads: Interval
     sets: int
-    norms: float
+    wanted: int
+    norms: tuple[float, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether the random sets are enough, and as large as the top set in every seed."""
+        return 0 < self.sets >= self.wanted and all(NEAR[0] <= norm <= NEAR[1] for norm in self.norms)
 
     @property
     def localised(self) -> bool:
         """Whether the protocol's three conditions hold."""
-        spared = self.random is not None and self.random.value <= SPARES
+        spared = self.matched and self.random is not None and self.random.value <= SPARES
         return self.removed.value >= HOLDS and self.kept.value >= HOLDS and spared
 
     @property
     def excluded(self) -> bool:
         """Whether one of the conditions fails by more than chance."""
-        spread = self.random is not None and self.random.low > SPARES
+        spread = self.matched and self.random is not None and self.random.low > SPARES
         return self.removed.high < HOLDS or self.kept.high < HOLDS or spread
 
 
@@ -189,29 +206,37 @@ def causal(
     whole: Floats,
     undone: Floats,
     kept: Floats,
-    random: Floats,
+    random: Sequence[Floats],
     heads: Floats,
-    norms: float,
+    norms: Sequence[float],
     rng: np.random.Generator,
+    wanted: int = RANDOM_SETS,
     resamples: int = 2000,
 ) -> Causal:
-    """From margin changes against the base, (probes,): of the whole update, without the top set, of it alone, without
-    each random set (sets, probes) and without all attention heads."""
-    drawn = rng.integers(0, len(whole), size=(resamples, len(whole)))
+    """From margin changes against the base, (seeds, probes): of the whole update, without the top set, of it alone and
+    without all attention heads; `random` has per seed those without each of its random sets (sets, probes)."""
+    total = whole.mean(axis=0)
+    drawn = rng.integers(0, len(total), size=(resamples, len(total)))
 
-    def share(values: Floats, *, lost: bool) -> Interval:
-        """The mean of `values` relative to the whole's, or what is missing of it."""
-        parts = values[drawn].mean(axis=1) / whole[drawn].mean(axis=1)
-        value = float(values.mean() / whole.mean())
+    def share(seeds: Floats, *, lost: bool) -> Interval:
+        """The mean of `seeds` (seeds, probes) relative to the whole's, or what is missing of it."""
+        values = seeds.mean(axis=0)
+        parts = values[drawn].mean(axis=1) / total[drawn].mean(axis=1)
+        value = float(values.mean() / total.mean())
         low, high = (float(limit) for limit in np.quantile(parts, [0.025, 0.975]))
-        return Interval(1 - value, 1 - high, 1 - low, len(whole)) if lost else Interval(value, low, high, len(whole))
+        return Interval(1 - value, 1 - high, 1 - low, len(total)) if lost else Interval(value, low, high, len(total))
+
+    sets = min(len(each) for each in random)
+    singles = [float(1 - each.mean() / seed.mean()) for seed, each_seed in zip(whole, random, strict=True)
+               for each in each_seed]  # fmt: skip
 
     return Causal(
         removed=share(undone, lost=True),
         kept=share(kept, lost=False),
-        random=share(random.mean(axis=0), lost=True) if len(random) else None,
-        worst=max((float(1 - each.mean() / whole.mean()) for each in random), default=math.nan),
+        random=share(np.array([each.mean(axis=0) for each in random]), lost=True) if sets else None,
+        worst=max(singles, default=math.nan),
         heads=share(heads, lost=True),
-        sets=len(random),
-        norms=norms,
+        sets=sets,
+        wanted=wanted,
+        norms=tuple(norms),
     )

@@ -21,6 +21,7 @@ from policies.statistics.multiple import benjamini_hochberg
 SHAPED, NOT_SHAPED = "direction-shaped", "not direction-shaped"
 SMALLEST = 0.02  # AUC: a change below this is not worth the name
 CEILING = 0.98  # AUC before training: a layer above it has no room to gain SMALLEST
+ALIKE = 0.6  # AUC: where the interval of every layer lies below, the states do not tell the classes apart
 VOCABULARY = 0.7  # AUC of a bag of words from which on it is said that words alone tell a lot
 KEPT = 0.9  # training without the GDN projections is as good when it keeps this share of the effect
 WITH, WITHOUT = "with GDN projections", "without GDN projections"
@@ -85,11 +86,17 @@ class Arm:
         """Whether some GDN layer tells the classes apart after training."""
         return any(benjamini_hochberg([layer.p for layer in self.gdn]))
 
+    @property
+    def alike(self) -> bool:
+        """Whether every GDN layer is shown not to tell them apart: more than that its p-value is large."""
+        return not self.separable and all(layer.after.high < ALIKE for layer in self.gdn)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """Everything that was measured about one behaviour. `contrast` says which texts were told apart, in words;
-    `length_p` is the p-value of telling the classes by length alone, `words` the AUC of a bag of words."""
+    `length_p` is the p-value of telling the classes by length alone, `words` the AUC of a bag of words; `kept` the
+    share of the behaviour's effect that training without the GDN projections keeps."""
 
     arms: Mapping[str, Arm]
     contrast: str
@@ -99,6 +106,7 @@ class Seen:
     words: float
     seeds: Sequence[int]
     null_seeds: Sequence[int]
+    kept: Interval | None = None
     targets: Any = "all-linear"
     numbers: Mapping[str, Any] = field(default_factory=dict)
     short: Sequence[str] = ()
@@ -126,7 +134,7 @@ def answer(seen: Seen) -> Answer:
         low=found.low if found else None,
         high=found.high if found else None,
         unit="AUC gained over shuffled labels, mean of the GDN layers with room",
-        n=2 * seen.per_class,
+        n=seen.templates,
         seeds=seen.seeds,
         null={
             "name": "adapters trained on shuffled labels",
@@ -150,6 +158,7 @@ def answer(seen: Seen) -> Answer:
         short=[*seen.short, *_falls_short(seen)],
         numbers={
             "arms": {name: _numbers(each) for name, each in seen.arms.items()},
+            "kept": {"value": seen.kept.value, "low": seen.kept.low, "high": seen.kept.high} if seen.kept else None,
             "contrast": seen.contrast,
             "templates": seen.templates,
             "bag_of_words_auc": seen.words,
@@ -160,12 +169,22 @@ def answer(seen: Seen) -> Answer:
     )
 
 
-def kept_without(numbers: Mapping[str, Any]) -> float | None:
-    """The share of the behaviour's effect that training without the GDN projections keeps; None without an effect."""
-    with_, without = (numbers["arms"].get(name) for name in (WITH, WITHOUT))
-    if not with_ or not without or with_["effect"]["low"] is None or with_["effect"]["low"] <= 0:
+def advised_targets(numbers: Mapping[str, Any]) -> list[str] | str | None:
+    """The modules to train where the state does not become direction-shaped, from the share of the effect kept.
+
+    Without the GDN projections when the whole interval says that nine tenths are kept, with them when it says that they
+    are not; None in between, or where training has no effect to keep a share of.
+
+    >>> arms = {WITH: {"effect": {"low": 0.05}}}
+    >>> [advised_targets({"arms": arms, "kept": {"low": low, "high": high}}) for low, high in ((0.92, 1), (0.8, 1))]
+    [['attention', 'mlp'], None]
+    """
+    kept, low = numbers["kept"], numbers["arms"][WITH]["effect"]["low"]
+    if not kept or low is None or low <= 0:
         return None
-    return float(without["effect"]["value"] / with_["effect"]["value"])
+    if kept["low"] is not None and kept["low"] >= KEPT:
+        return ["attention", "mlp"]
+    return "all-linear" if kept["high"] is not None and kept["high"] < KEPT else None
 
 
 def observed(sessions: Sequence[tuple[int, Sequence[str], Sequence[float]]]) -> Answer:
@@ -216,16 +235,17 @@ def _sentence(seen: Seen, arm: Arm, verdict: str) -> str:
     change = f"{arm.auc.value:+.3f} AUC ({arm.auc.low:+.3f} to {arm.auc.high:+.3f}) beyond shuffled labels"
     if verdict == SHAPED:
         return f"GDN states become direction-shaped: training adds {change} {levels} for {seen.contrast}."
-    if not arm.separable:
-        return (
-            f"No separation: GDN states do not tell {seen.contrast} apart {levels}; training changes that by {change}."
-        )
+    told = f"they tell {seen.contrast} apart {levels}"
+    if arm.alike:
+        told = f"no separation, they do not tell {seen.contrast} apart {levels}"
+    elif not arm.separable:
+        told = f"whether they tell {seen.contrast} apart at all cannot be told from so few texts {levels}"
     if verdict == NOT_SHAPED:
         return (
-            f"GDN states do not become direction-shaped: they tell {seen.contrast} apart {levels}, before training as "
-            f"after it; training changes that by {change}, and {arm.auc.detectable:.3f} would have been found."
+            f"GDN states do not become direction-shaped: {told}; training changes that by {change}, and "
+            f"{arm.auc.detectable:.3f} would have been found."
         )
-    return f"Not identified: training changes how GDN states tell {seen.contrast} apart {levels} by {change}."
+    return f"Whether GDN states become direction-shaped is not identified: {told}; training changes that by {change}."
 
 
 def _would_change(arm: Arm, verdict: str) -> str:

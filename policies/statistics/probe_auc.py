@@ -40,8 +40,8 @@ def probe_auc(
     """The AUC of predicting `labels` from features `x` (n, p), for groups (templates) that the probe never saw.
 
     Folds keep groups whole; features are standardised inside each fold. Scores leave out the mean of the training
-    labels, which differs between folds and would push the AUC below one half. Where every group has one label, labels
-    are permuted between groups, otherwise within them; p = (1 + hits) / (permutations + 1).
+    labels, which differs between folds and would push the AUC below one half. Groups of one label exchange theirs
+    among themselves, in groups of both labels are permuted within; p = (1 + hits) / (permutations + 1).
 
     >>> rng = np.random.default_rng(0)
     >>> labels = [True, False] * 20
@@ -84,12 +84,13 @@ def _hat(x: NDArray[np.float64], group: NDArray[np.intp], folds: int, ridge: flo
 
 def _permuted(y: NDArray[np.bool_], group: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.bool_]:
     count, positive = np.bincount(group), np.bincount(group, weights=y)
-    if np.all((positive == 0) | (positive == count)):
-        return rng.permutation(positive > 0)[group]
-    mixed = np.empty_like(y)
+    permuted = np.empty_like(y)
     # sorting by (group, chance) keeps groups in place and shuffles inside them
-    mixed[np.argsort(group, kind="stable")] = y[np.lexsort((rng.random(len(y)), group))]
-    return mixed
+    permuted[np.argsort(group, kind="stable")] = y[np.lexsort((rng.random(len(y)), group))]
+    pure = (positive == 0) | (positive == count)
+    exchanged = positive > 0
+    exchanged[pure] = rng.permutation(exchanged[pure])
+    return np.where(pure[group], exchanged[group], permuted)
 
 
 def _auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:

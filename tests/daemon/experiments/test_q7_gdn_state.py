@@ -16,8 +16,10 @@ from daemon.experiments import q7_gdn_state
 from daemon.experiments.base import Options, Update
 from daemon.experiments.bench import Bench
 from daemon.experiments.contrast import contrast, easy
+from daemon.experiments.states import States
 from daemon.models import loading, surgery
 from policies.answers import q7
+from policies.answers.q7_states import Resampled
 from policies.listen.signals import eligible
 from policies.records import Recipe
 from tests.daemon.models import tiny
@@ -35,7 +37,8 @@ def test_shuffled_classes_are_not_told_apart(make_bench: Callable[..., Bench]) -
     shuffled = replace(real, labels=tuple(bool(label) for label in rng.permutation(real.labels)))
     finding = q7_gdn_state.run(bench, QUICK, TINY, classes=shuffled)
     assert finding.verdict != q7.SHAPED
-    assert "No separation" in finding.sentence or finding.verdict == "not identified", finding.sentence
+    assert ("not identified" in finding.sentence.lower()) == (finding.verdict == "not identified"), finding.sentence
+    assert finding.n == finding.evidence["numbers"]["templates"]
     arm = finding.evidence["numbers"]["arms"][q7.WITH]
     gdn = [layer for layer in arm["layers"] if layer["kind"] == "gdn"]
     assert len(gdn) == 6 and abs(np.mean([layer["after"]["value"] for layer in gdn]) - 0.5) < 0.15
@@ -101,25 +104,54 @@ def test_a_session_is_looked_at_and_adds_up(make_bench: Callable[..., Bench], tm
         bench, Update(before=None, after=tmp_path / "after", adapter="a", examples=16, cycle=2)
     )
     assert (row.probe, row.kind, row.split, len(row.values)) == ("q7", "gdn", "live", 6)
-    assert any(row.values)
+    assert any(row.values) and np.mean(row.values) == pytest.approx(row.value)
+    texts = contrast(bench, q7_gdn_state.LIVE)
+    states = States(bench, texts, probes=0, permutations=1, seed=0)
+    drawn = Resampled(texts.groups, np.random.default_rng(2), labels=texts.labels)
+    over_texts = drawn.change(states.scores(None), states.scores(tmp_path / "after"), drawn.auc)
+    assert (row.low, row.high) == pytest.approx((over_texts.low, over_texts.high)), "limits over texts, not layers"
     finding = q7_gdn_state.live(bench, [row, replace(row, cycle=3)])
     assert finding is not None and (finding.verdict, finding.n) == ("observed", 2)
     assert q7_gdn_state.live(bench, []) is None
 
 
+def test_probes_without_both_answers_are_refused(make_bench: Callable[..., Bench]) -> None:
+    """The effect on the behaviour needs probes with both answers: file, number and remedy are named before training."""
+    bench = make_bench(recipe=RECIPE)
+    probes = [replace(p, rejected="") if p.kind == "target" else p for p in bench.behavior.probes]
+    bench.behavior = replace(bench.behavior, probes=tuple(probes))
+    with pytest.raises(CannotAnswer, match=r"listening\.toml: 0 rotating target probes.*needs 8.*add `\[\[probes\]\]`"):
+        q7_gdn_state.run(bench, QUICK, TINY)
+    assert not bench.scratch.exists()
+
+
+def test_texts_of_one_template_are_refused(make_bench: Callable[..., Bench]) -> None:
+    """Where all texts are worded alike no template can be held out: it is said, and what to add."""
+    bench = make_bench(tasks=())
+    bench.behaviors = {
+        name: replace(behavior, probes=tuple(replace(p, prompt=f"please use a saw {word}") for p in behavior.probes))
+        for (name, behavior), word in zip(bench.behaviors.items(), ("now", "here", "there"), strict=True)
+    }
+    bench.behavior = bench.behaviors["listening"]
+    with pytest.raises(CannotAnswer, match=r"listening\.toml: \d+ rotating.*of 1 templates.*5 templates.*worded"):
+        contrast(bench, 20)
+
+
 @pytest.mark.parametrize(
-    ("verdict", "without", "advised"),
+    ("verdict", "kept", "advised"),
     [
-        (q7.SHAPED, 0.1, "all-linear"),
-        (q7.NOT_SHAPED, 0.095, ["attention", "mlp"]),
-        (q7.NOT_SHAPED, 0.05, "all-linear"),
-        ("not identified", 0.1, None),
+        (q7.SHAPED, (0.95, 0.92, 1.0), "all-linear"),
+        (q7.NOT_SHAPED, (0.95, 0.92, 1.0), ["attention", "mlp"]),
+        (q7.NOT_SHAPED, (0.95, 0.7, 1.2), None),
+        (q7.NOT_SHAPED, (0.95, float("-inf"), float("inf")), None),
+        (q7.NOT_SHAPED, (0.5, 0.4, 0.6), "all-linear"),
+        ("not identified", (0.95, 0.92, 1.0), None),
     ],
 )
-def test_advice(make_bench: Callable[..., Bench], verdict: str, without: float, advised: Any) -> None:
-    """GDN projections are dropped from the targets only where neither the state nor the behaviour needs them."""
+def test_advice(make_bench: Callable[..., Bench], verdict: str, kept: tuple[float, ...], advised: Any) -> None:
+    """GDN projections are dropped only where neither the state nor, by its lower limit, the behaviour needs them."""
     arm = {"auc": {"value": 0.1}, "effect": {"value": 0.1, "low": 0.05}}
-    numbers = {"arms": {q7.WITH: arm, q7.WITHOUT: {"effect": {"value": without, "low": 0.02}}}}
+    numbers = {"arms": {q7.WITH: arm}, "kept": dict(zip(("value", "low", "high"), kept, strict=True))}
     answer = q7.observed([(1, ("layer 1",), (0.1,))])
     finding = make_bench().finding("q7", "full", replace(answer, verdict=verdict, numbers=numbers))
     found = [json.loads(each.value) for each in q7_gdn_state.advise(finding)]

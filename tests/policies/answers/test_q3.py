@@ -28,7 +28,18 @@ def margins(rng: np.random.Generator, seeds: int, effect: float) -> q3_heads.Flo
     return effect + rng.normal(0, 0.01, (seeds, 1)) + rng.normal(0, 0.03, (seeds, PROBES))
 
 
-def seen(*, effect: float, planted: bool, removed: float, kept: float, random: float, heads: float = 1.0) -> q3.Seen:
+def seen(
+    *,
+    effect: float,
+    planted: bool,
+    removed: float,
+    kept: float,
+    random: float,
+    heads: float = 1.0,
+    placebo: float = 0.0,
+    sets: int = 20,
+    norm: float = 1.0,
+) -> q3.Seen:
     """A measured case with these shares of the effect."""
     rng = np.random.default_rng(0)
     subject, null = changes(rng, 3), changes(rng, 5)
@@ -36,12 +47,12 @@ def seen(*, effect: float, planted: bool, removed: float, kept: float, random: f
         subject[:, :, PLANTED] *= 4
     whole = margins(rng, 3, effect)
     ranking = q3_heads.rank(subject, null, rng)
-    mean = whole.mean(axis=0)
     found = q3_heads.causal(
-        whole=mean, undone=mean * (1 - removed), kept=mean * kept, random=np.tile(mean * (1 - random), (20, 1)),
-        heads=mean * (1 - heads), norms=1.0, rng=rng,
+        whole=whole, undone=whole * (1 - removed), kept=whole * kept,
+        random=[np.tile(seed * (1 - random), (sets, 1)) for seed in whole],
+        heads=whole * (1 - heads), norms=[norm] * 3, rng=rng,
     )  # fmt: skip
-    found_effect = q3_heads.effect(whole, margins(rng, 5, 0.0), rng)
+    found_effect = q3_heads.effect(whole, margins(rng, 5, placebo), rng)
     return q3.Seen(
         names=NAMES, ranking=ranking, shape=q3_heads.shape(subject, null, rng), effect=found_effect,
         causal=found if found_effect.beyond else None, seeds=(0, 1, 2), null_seeds=(10, 11, 12, 13, 14),
@@ -88,6 +99,52 @@ def test_no_effect_no_claim() -> None:
     assert (answer.estimate, answer.low, answer.high) == (None, None, None)
 
 
+def test_less_harm_than_the_placebo_is_no_effect() -> None:
+    """An update that lowers the margins, if less than shuffled labels do, has nothing to be located."""
+    case = seen(effect=-0.1, planted=True, removed=0.95, kept=0.9, random=0.05, placebo=-0.5)
+    assert case.effect.excess.low > 0 and min(case.effect.seeds) > case.effect.null_high
+    answer = q3.answer(case)
+    assert (answer.verdict, answer.estimate) == (NOT_IDENTIFIED, None)
+    assert "does not raise the margins" in answer.sentence
+    assert not answer.controls[0].ok
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"), [({"sets": 4}, "4 random sets"), ({"norm": 0.3}, "0.30, 0.30, 0.30 of the top set's norm")]
+)
+def test_only_enough_sets_of_the_same_norm_are_a_control(changes: dict[str, Any], note: str) -> None:
+    """With fewer than 20 random sets, or sets far from the top set's norm, nothing is localised, and it is said why."""
+    answer = q3.answer(seen(effect=0.2, planted=True, removed=0.95, kept=0.9, random=0.05, **changes))
+    assert answer.verdict == NOT_IDENTIFIED
+    assert any(note in each for each in answer.short)
+    assert [control.ok for control in answer.controls if "as large" in control.name] == [False]
+    assert "too few random sets" in answer.sentence
+
+
+def test_sets_of_another_norm_do_not_make_a_change_spread_out() -> None:
+    """Larger random sets that remove more than a fifth are no evidence against the top set either."""
+    case = seen(effect=0.2, planted=True, removed=0.95, kept=0.9, random=0.6, norm=3.0)
+    assert q3.answer(case).verdict == NOT_IDENTIFIED
+
+
+def test_the_worst_set_is_a_single_one() -> None:
+    """Sets of different seeds are different sets: the worst is of all of them, not of their averages."""
+    whole = np.full((2, 10), 0.2)
+    random = [whole[:1] * share for share in (np.array([[1.0], [0.4]]), np.array([[1.0], [1.0]]))]
+    found = q3_heads.causal(
+        whole=whole, undone=0 * whole, kept=whole, random=random, heads=whole, norms=[1.0, 1.0],
+        rng=np.random.default_rng(8),
+    )  # fmt: skip
+    assert found.worst == pytest.approx(0.6)
+    assert found.random is not None and found.random.value == pytest.approx(0.15)
+
+
+def test_n_counts_what_the_interval_is_over() -> None:
+    """The shares' limits come from probes, so n is their number and not the conversations'."""
+    assert q3.answer(seen(effect=0.2, planted=True, removed=0.9, kept=0.9, random=0.0)).n == PROBES
+    assert q3.answer(seen(effect=0.0, planted=True, removed=0.9, kept=0.9, random=0.0)).n == PROBES
+
+
 def test_an_uncertain_share_is_not_called_distributed() -> None:
     """A share below its limit whose interval still holds the limit leaves the question open."""
     rng = np.random.default_rng(1)
@@ -95,8 +152,9 @@ def test_an_uncertain_share_is_not_called_distributed() -> None:
     undone = 0.25 * whole + rng.normal(0, 0.3, 12)
     undone += 0.25 * whole.mean() - undone.mean()
     found = q3_heads.causal(
-        whole=whole, undone=undone, kept=whole, random=whole[None], heads=undone, norms=1.0, rng=rng
-    )
+        whole=whole[None], undone=undone[None], kept=whole[None], random=[whole[None]], heads=undone[None],
+        norms=[1.0], rng=rng,
+    )  # fmt: skip
     assert found.removed.value == pytest.approx(0.75)
     assert found.removed.high > q3_heads.HOLDS
     assert not found.localised and not found.excluded
@@ -158,11 +216,13 @@ def test_a_large_model_is_not_enumerated() -> None:
         ((0.6, 0.9), "all-linear", None),
         ((0.99, 1.0), ["attention"], None),
         ((0.99, 1.0), ["q_proj", "o_proj"], None),
-        ((0.1, 0.3), ["gdn", "attention"], "all-linear"),
+        ((0.1, 0.3), ["gdn", "attention", "mlp"], "all-linear"),
+        ((0.1, 0.3), ["attention", "mlp"], None),
+        ((0.85, 0.95), ["attention", "mlp"], ["attention"]),
     ],
 )
 def test_targets_follow_what_attention_carries(share: tuple[float, float], targets: Any, advised: Any) -> None:
-    """Attention alone is advised where it carries the effect and something else was trained too."""
+    """Attention alone where it carries the effect of more; every layer only where every layer was trained."""
     assert q3.carrying({"value": sum(share) / 2, "low": share[0], "high": share[1]}, targets) == advised
 
 
@@ -185,9 +245,9 @@ def test_gdn_layers_have_units_of_their_own() -> None:
 
 def test_interval_of_a_share_brackets_it() -> None:
     """Shares come with limits in the right order, also where an operation makes the effect larger."""
-    whole = np.full(10, 0.2)
+    whole = np.full((1, 10), 0.2)
     found = q3_heads.causal(
-        whole=whole, undone=1.5 * whole, kept=whole, random=np.empty((0, 10)), heads=whole, norms=0.0,
+        whole=whole, undone=1.5 * whole, kept=whole, random=[np.empty((0, 10))], heads=whole, norms=[0.0],
         rng=np.random.default_rng(7),
     )  # fmt: skip
     assert (found.removed.low, found.removed.value, found.removed.high) == pytest.approx((-0.5, -0.5, -0.5))

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from policies.answers import q7
 from policies.answers.base import NOT_IDENTIFIED
-from policies.answers.q7_states import Change, Resampled, separations
+from policies.answers.q7_states import Change, Resampled, kept_share, separations
 from policies.answers.q7_texts import CALIPER, bag_of_words, match_lengths, templates
 from policies.statistics.binomial import lower, upper
 from policies.statistics.interval import Interval
@@ -82,7 +82,7 @@ def test_words_and_figures() -> None:
     """Ceiling, no separation and vocabulary are said in words; every arm has its figure with the placebo beside."""
     assert "cannot gain" in q7.answer(seen(arm(auc=None, before=1.0, after=1.0))).sentence
     answer = q7.answer(seen(arm(auc=change(0.0, 0.01), before=0.5, after=0.5, p=0.6), per_class=20, length_p=0.01))
-    assert answer.sentence.startswith("No separation")
+    assert "no separation" in answer.sentence and answer.n == 20
     notes = "; ".join(answer.short)
     assert "bag of words" in notes and "20 texts a class" in notes and "almost perfectly" not in notes
     assert "2 of 2 GDN layers" in "; ".join(q7.answer(seen(arm(auc=None, before=1.0))).short)
@@ -92,12 +92,72 @@ def test_words_and_figures() -> None:
     assert len(answer.figures) == 2 and figure["chance"] == 0.5 and figure["layers"][0]["placebo"]["value"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("found", "after", "verdict", "says"),
+    [
+        (change(0.0, 0.01), 0.5, q7.NOT_SHAPED, "no separation"),
+        (change(0.0, 0.01), 0.7, q7.NOT_SHAPED, "cannot be told"),
+        (change(0.1, 0.03), 0.7, NOT_IDENTIFIED, "cannot be told"),
+        (change(0.1, 0.2), 0.5, NOT_IDENTIFIED, "no separation"),
+    ],
+)
+def test_a_large_p_is_not_taken_for_no_separation(found: Change, after: float, verdict: str, says: str) -> None:
+    """No separation is said where the AUC's upper limit is small; a wide one cannot be told."""
+    answer = q7.answer(seen(arm(auc=found, after=after, p=0.4)))
+    assert answer.verdict == verdict and says in answer.sentence
+    assert ("no separation" in answer.sentence) == (says == "no separation")
+    assert ("not identified" in answer.sentence) == (verdict == NOT_IDENTIFIED)
+
+
+def margins(rng: np.random.Generator, adapters: int, effect: float, spread: float) -> Any:
+    """Margins (adapters, 30 probes): the effect, a seed's luck, a probe's."""
+    return effect + rng.normal(0, spread, (adapters, 1)) + np.random.default_rng(7).normal(0, 0.02, 30)
+
+
 def test_what_training_without_gdn_keeps() -> None:
-    """The share of the behaviour's effect, and nothing where there is no effect to share."""
-    numbers = q7.answer(seen(arm(auc=change(0.0, 0.01)))).numbers
-    assert q7.kept_without(numbers) == pytest.approx(1.0)
+    """GDN is dropped when the lower limit of the share kept is nine tenths; seeds that differ leave it open."""
+    rng = np.random.default_rng(5)
+    advised = {}
+    for spread in (0.0005, 0.03):
+        whole, part = ((margins(rng, 3, each, spread), margins(rng, 3, 0.0, spread)) for each in (0.1, 0.098))
+        kept = kept_share(whole, part, rng)
+        assert kept.low <= kept.value <= kept.high and kept.n == 30
+        advised[spread] = q7.advised_targets(q7.answer(seen(arm(auc=change(0.0, 0.01)), kept=kept)).numbers)
+    assert advised == {0.0005: ["attention", "mlp"], 0.03: None}
+    numbers = q7.answer(seen(arm(auc=change(0.0, 0.01)), kept=Interval(0.5, 0.4, 0.6, 30))).numbers
+    assert q7.advised_targets(numbers) == "all-linear"
     numbers["arms"][q7.WITH]["effect"]["low"] = -0.1
-    assert q7.kept_without(numbers) is None
+    assert q7.advised_targets(numbers) is None
+
+
+def test_one_seed_leaves_the_share_kept_open() -> None:
+    """With a single adapter in an arm nothing is known about seeds: the share has no limits."""
+    rng = np.random.default_rng(6)
+    whole, part = ((margins(rng, n, 0.1, 0.0), margins(rng, 3, 0.0, 0.0)) for n in (3, 1))
+    kept = kept_share(whole, part, rng)
+    assert (kept.low, kept.high) == (-np.inf, np.inf) and kept.value == pytest.approx(1.0)
+
+
+def test_the_share_kept_covers_the_truth() -> None:
+    """Over 200 runs of three seeds the limits hold the true share about as often as they say."""
+    rng = np.random.default_rng(8)
+    runs, held = 200, 0
+    for _ in range(runs):
+        luck = rng.normal(0, 0.03, 30)
+        arms = [(0.1 * share + rng.normal(0, 0.01, (3, 1)) + luck, rng.normal(0, 0.01, (3, 30))) for share in (1, 0.9)]
+        kept = kept_share(arms[0], arms[1], rng, resamples=200)
+        held += kept.low <= 0.9 <= kept.high
+    assert upper(held, runs, confidence=0.99) >= 0.9
+
+
+def test_one_update_is_measured_over_texts() -> None:
+    """A change of one adapter has limits over templates: it holds 0 where nothing moved, and only there."""
+    rng = np.random.default_rng(9)
+    drawn = Resampled(GROUPS, rng, labels=LABELS)
+    (before,), (moved,) = scores(rng, 1, 0.0), scores(rng, 1, 1.0)
+    none, found = drawn.change(before, before, drawn.auc), drawn.change(before, moved, drawn.auc)
+    assert (none.low, none.value, none.high) == (0.0, 0.0, 0.0)
+    assert 0 < found.low < found.value < found.high and found.n == 20
 
 
 def test_a_planted_gain_is_found_and_none_where_there_is_none() -> None:

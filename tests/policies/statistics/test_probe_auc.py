@@ -27,18 +27,20 @@ def test_scores_are_sklearns():
     assert found.auc == pytest.approx(roc_auc_score(y, scores))
 
 
-@pytest.mark.parametrize("pure", [True, False])
-def test_size_at_the_protocols_sample(pure):
+@pytest.mark.parametrize("kind", ["pure", "mixed", "some of each"])
+def test_size_at_the_protocols_sample(kind):
     """40 items per class, templates of 4 with features in common, no signal: p <= .05 in 5 % of 300 simulations.
 
-    Both where every template belongs to one class and where templates hold both.
+    Where every template belongs to one class, where templates hold both, and where half of them do.
     """
     rng = np.random.default_rng(5)
     groups = np.repeat(np.arange(20), 4)
     rejected, nulls = 0, []
     for _ in range(300):
         x = rng.normal(size=(20, 25))[groups] + rng.normal(size=(80, 25))
-        y = rng.permutation(20)[groups] < 10 if pure else rng.random(80) < 0.5
+        y = rng.permutation(20)[groups] < 10 if kind != "mixed" else rng.random(80) < 0.5
+        if kind == "some of each":
+            y = np.where(groups < 10, rng.random(80) < 0.5, y)
         found = probe_auc(x, y, groups, rng, permutations=99)
         rejected += found.p <= 0.05
         nulls.append(found.null_mean)
@@ -64,6 +66,17 @@ def test_a_signal_is_found():
     x = rng.normal(size=(120, 1024)) + 0.25 * y[:, None]
     found = probe_auc(x, y, np.arange(120) // 6, rng)
     assert found.auc > 0.9 > found.null_high > 0.5 and found.p == 1 / 1001
+
+
+def test_one_template_of_both_classes_among_many_of_one():
+    """30 templates of one class each and a single one of both: a perfect separation is still found."""
+    rng = np.random.default_rng(6)
+    groups = np.repeat(np.arange(31), 2)
+    y = np.where(groups < 30, groups % 2 == 0, np.arange(62) % 2 == 0)
+    found = probe_auc(y[:, None] + 0.1 * rng.normal(size=(62, 5)), y, groups, rng)
+    assert found.auc == 1.0 and found.p < 0.01
+    shuffled = probe_auc(rng.normal(size=(62, 5)), y, groups, rng)
+    assert shuffled.p > 0.05
 
 
 def test_few_groups_make_fewer_folds():
