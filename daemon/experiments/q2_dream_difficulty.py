@@ -92,9 +92,7 @@ def advise(finding: Finding) -> tuple[Advice, ...]:
     steers = not slope["low"] <= 0 <= slope["high"]
     given = []
     if most <= controller.DEADBAND:
-        why = (
-            f"{told}, all tried ones at most {100 * most:.0f}: it cannot steer difficulty; bands and kinds of seeds do"
-        )
+        why = f"{told}, by {100 * most:.0f} at most over the tried ones: bands and kinds of seeds steer, it cannot"
         given.append(advice(finding, "dream.adaptive", False, why))
     elif steers:
         given.append(advice(finding, "dream.adaptive", True, f"{told}: it can be steered"))
