@@ -48,7 +48,8 @@ class Sizes:
     forced: int
 
 
-QUICK = Sizes(doses=q1.DOSES, placebo=(0, 50), seeds=3, probes=48, forced=24)
+# Three placebo doses: with fewer its trend has too few arrangements, or could not be told from one noisy run.
+QUICK = Sizes(doses=(0, 1, 2, 5, 10, 20, 50, 100), placebo=(0, 10, 50, 100), seeds=3, probes=48, forced=24)
 FULL = Sizes(doses=q1.DOSES, placebo=q1.DOSES, seeds=5, probes=120, forced=120)
 
 
@@ -93,14 +94,14 @@ def advise(finding: Finding) -> tuple[Advice, ...]:
     ed80 = finding.evidence["numbers"]["ed80"] if finding.verdict == q1.IDENTIFIED else None
     if ed80 is None:
         return ()
-    many = f"four fifths of {finding.behavior}'s change take {ed80['value']:.0f} examples"
+    few = "at most " if finding.evidence["numbers"].get("at_once") else ""
+    many = f"four fifths of {finding.behavior}'s change take {few}{q1.examples(ed80['value'])}"
     maximum = finding.evidence["numbers"]["maximum"]
     least = max(1, min(round(ed80["value"]), maximum or round(ed80["value"])))
+    cadence, minimum = q1.KEYS
     return (
-        advice(
-            finding, "schedule.cycle", q1.cadence(ed80["value"]), f"{many}, so this is how often a change is worth it"
-        ),
-        advice(finding, "learn.minimum", least, f"{many}; with fewer, an update changes little that can be measured"),
+        advice(finding, cadence, q1.cadence(ed80["value"]), f"{many}, so this is how often a change is worth it"),
+        advice(finding, minimum, least, f"{many}; with fewer, an update changes little that can be measured"),
     )
 
 

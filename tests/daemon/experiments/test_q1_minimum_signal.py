@@ -81,6 +81,24 @@ def test_advice_follows_the_dose() -> None:
     ]
 
 
+def test_advice_below_the_first_dose_says_at_most() -> None:
+    """A dose that was only bounded is not passed on as if it were known."""
+    finding = Finding(
+        id="f", question="q1", behavior="listening", adapter=None, size="full", verdict="identified", sentence="",
+        estimate=1.0, low=0.0, high=1.0, n=5, seconds=1.0, at=0.0,
+        evidence={"numbers": {"ed80": {"value": 1.0}, "maximum": 64, "at_once": True}},
+    )  # fmt: skip
+    cadence, minimum = q1.advise(finding)
+    assert (cadence.value, minimum.value) == ('"continuous"', "1")
+    assert "take at most 1 example," in cadence.evidence
+
+
+def test_the_quick_placebo_can_reach_its_level() -> None:
+    """Three doses beside 0, all of them doses of the main arm, up to the largest."""
+    placebo = q1.QUICK.placebo
+    assert len(placebo) == 4 and set(placebo) <= set(q1.QUICK.doses) and placebo[-1] == q1.QUICK.doses[-1]
+
+
 def test_too_little_material_is_named(make_bench: Callable[..., Bench]) -> None:
     """File, number and remedy, before anything is trained."""
     bench = make_bench()

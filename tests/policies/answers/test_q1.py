@@ -22,8 +22,8 @@ def response(curve: Emax, rng: np.random.Generator, *, seeds: int = 5, probes: i
     return q1.Response(name="rate", unit="share", runs=runs)
 
 
-def judged(curve: Emax, placebo: Emax = FLAT, seed: int = 0, **changes: int) -> q1.Answer:
-    """The verdict on a planted curve."""
+def judged(curve: Emax, placebo: Emax = FLAT, seed: int = 1, **changes: int) -> q1.Answer:
+    """The verdict on a planted curve. (With seed 0 the flat placebo is one of the 5 % that rise by chance.)"""
     rng = np.random.default_rng(seed)
     return q1.answer(
         response(curve, rng, **changes), response(placebo, rng, **changes), title="Listening", probes=100, rng=rng
@@ -81,6 +81,70 @@ def test_a_placebo_that_rises_as_well_is_no_signal() -> None:
     found = judged(PLANTED, placebo=PLANTED)
     assert found.verdict == NOT_IDENTIFIED
     assert failed(found) == ["placebo is flat"]
+
+
+def test_a_placebo_that_does_half_as_much_is_no_null() -> None:
+    """A clear rise of a third fails by its trend, though its interval over seeds holds 0."""
+    rng = np.random.default_rng(0)
+    rises = {s: {d: 0.5 + (0.02 * s if d else 0) + 0.02 * i for i, d in enumerate(q1.DOSES)} for s in range(-2, 3)}
+    rises[-2] |= {100: 0.3}
+    idle = q1.Response(name="rate", unit="share", runs=rises)
+    assert 0 in idle.effect(100)
+    found = q1.answer(response(PLANTED, rng), idle, title="Listening", probes=100, rng=rng)
+    assert failed(found) == ["placebo is flat"] and "raises it as well" in found.sentence
+
+
+def test_a_quick_placebo_can_fail() -> None:
+    """Three seeds: the real arm as its own placebo fails by its size even where no trend test could reach its level."""
+    rng = np.random.default_rng(0)
+    main = response(PLANTED, rng, seeds=3)
+    for doses in ((0, 50), (0, 10, 50, 100)):
+        idle = replace(main, runs={seed: {d: run[d] for d in doses} for seed, run in main.runs.items()})
+        found = q1.answer(main, idle, title="Listening", probes=100, rng=rng)
+        assert "placebo is flat" in failed(found)
+        assert any("cannot be tested" in note for note in found.short) == (len(doses) == 2)
+
+
+def test_a_noisy_placebo_is_not_shown_to_be_flat() -> None:
+    """No trend, but seeds that differ so much that it may do as much as the examples."""
+    rng = np.random.default_rng(0)
+    noisy = {s: dict.fromkeys(q1.DOSES, 0.5) | {100: 0.5 + change} for s, change in enumerate((-0.4, 0.4, 0, 0.4, 0))}
+    idle = q1.Response(name="rate", unit="share", runs=noisy)
+    found = q1.answer(response(PLANTED, rng), idle, title="Listening", probes=100, rng=rng)
+    assert failed(found) == ["placebo is flat"] and "may do half as much" in found.sentence
+
+
+def test_everything_by_the_first_dose_is_at_most_that() -> None:
+    """Between 0 and the first dose nothing was measured, so no dose in there is named."""
+    found = judged(Emax(0.1, 0.7, 0.05, 6.0))
+    assert found.verdict == q1.IDENTIFIED
+    assert (found.estimate, found.low, found.high) == (1, 0, 1)
+    assert "at most 1 example brings" in found.sentence and found.numbers["at_once"]
+    assert "at most 1 example" in next(c.detail for c in found.controls if c.name == "curve")
+
+
+def test_an_effect_without_a_trend_is_not_denied() -> None:
+    """The largest dose clearly raises it, though the doses between are in no order: that is what is said."""
+    runs = {s: dict(zip(q1.DOSES, (0.2, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3 + s / 100), strict=True)) for s in range(5)}
+    main = q1.Response(name="rate", unit="share", runs=runs)
+    found = q1.answer(main, main, title="Listening", probes=100, rng=np.random.default_rng(0))
+    assert failed(found)[0] == "trend"
+    assert "do not raise it" not in found.sentence and "100 examples raise it" in found.sentence
+
+
+def test_an_interval_that_reaches_beyond_the_doses_is_not_within_them() -> None:
+    """An ED80 of about 80 of 100 examples: what its interval holds beyond them was not measured."""
+    found = judged(Emax(0.2, 0.7, 60.0, 4.0), seed=3)
+    assert found.estimate is not None and found.estimate < 100
+    assert "within the doses" in failed(found) and found.high is None
+    assert "may take more than the 100 examples" in found.sentence
+
+
+def test_what_is_advised_is_named() -> None:
+    """The protocol's names for the advice are not the configuration's."""
+    found = judged(PLANTED)
+    assert found.numbers["advises"] == ["schedule.cycle", "learn.minimum"]
+    assert any("`schedule.cycle` and `learn.minimum`" in note for note in found.short)
 
 
 def test_a_placebo_that_falls_is_flat() -> None:
