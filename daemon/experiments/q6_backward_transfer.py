@@ -25,6 +25,7 @@ from daemon.models.base import Diverges, Generator, Learner, Sampling, TrainingE
 from daemon.probes import behavior, general, harness, perplexity
 from policies.answers import q6
 from policies.answers.base import Answer
+from policies.answers.q6_change import NON_INFERIOR, TEXT, Arm, Results
 from policies.records import Advice, ChatMessage, Finding, Measurement
 from policies.statistics.bootstrap import mean_interval
 from policies.statistics.live_mean import live_mean
@@ -65,20 +66,20 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
     examples = [TrainingExample(prompt=e.prompt, target=e.target) for e in arms.material(bench, 10 * sizes.examples)]
     seeds = [options.seed + i for i in range(sizes.seeds)]
     count = min(sizes.examples, len(examples))
-    bench.expect(len(seeds) * (len(sizes.shares) + 2) + 1 + bool(bench.serving_folder))
+    mixtures = _mixtures(sizes.shares, count, len(pool))
+    bench.expect(len(seeds) * (len(mixtures) + 2) + 1 + bool(bench.serving_folder))
 
     def read(seed: int, trained_on: Sequence[TrainingExample] = (), folder: Path | None = None) -> Reading:
         return _reading(bench, sizes, tasks, seed, trained_on, folder)
 
     base = [read(seed) for seed in seeds]
-    trained: dict[float, list[Reading]] = {share: [] for share in sizes.shares}
+    trained: dict[float, list[Reading]] = {share: [] for share in mixtures}
     null: list[Reading] = []
     for seed in seeds:
         rng = random.Random(f"q6 {seed}")
         mine, others = rng.sample(examples, count), rng.sample(pool, len(pool))
-        for share in sizes.shares:
-            mixed = [*mine, *others[: round(share / (1 - share) * count)]]
-            trained[share].append(read(seed, mixed))
+        for share, many in mixtures.items():
+            trained[share].append(read(seed, [*mine, *others[:many]]))
         null.append(read(seed, others[:count]))
     again = read(seeds[0] + OTHER_LUCK)
     name = bench.behavior.title
@@ -109,16 +110,20 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
 
 
 def advise(finding: Finding) -> tuple[Advice, ...]:
-    """The share of general examples that keeps general skill: more at once, less only after the protocol's sizes."""
+    """The share of general examples that keeps general skill: more at once, less only with more evidence.
+
+    An adapter here is trained once, the serving one in many sessions. So a share below the present one takes the full
+    sizes, and a serving adapter that keeps every family, too.
+    """
     numbers = finding.evidence["numbers"]
-    if finding.verdict not in (q6.COMPETES, q6.POSITIVE, q6.NON_INFERIOR):
+    if finding.verdict not in (q6.COMPETES, q6.POSITIVE, NON_INFERIOR):
         return ()
     kept, tested = q6.share(numbers["arms"]), [a["share"] for a in numbers["arms"] if a["share"] is not None]
     wanted = kept if kept is not None else max(tested)
     now, room = numbers["config"].get("general_share"), 1 - numbers["config"].get("counter_share", 0.0)
     if wanted == now or wanted >= room or (finding.verdict != q6.COMPETES and finding.size != "full"):
         return ()
-    if finding.verdict == q6.COMPETES and now is not None and wanted < now:
+    if now is not None and wanted < now and (finding.verdict == q6.COMPETES or not numbers["serving_kept"]):
         return ()
     what = f"{wanted:.0%} general examples"
     if kept is None:
@@ -189,8 +194,8 @@ def _arm(
     before: Sequence[Reading],
     after: Sequence[Reading],
     share: float | None = None,
-) -> q6.Arm:
-    return q6.Arm(
+) -> Arm:
+    return Arm(
         name=name,
         before=_results(tasks, sizes, before),
         after=_results(tasks, sizes, after),
@@ -199,18 +204,18 @@ def _arm(
     )
 
 
-def _results(tasks: Sequence[general.Task], sizes: Sizes, readings: Sequence[Reading]) -> list[q6.Results]:
+def _results(tasks: Sequence[general.Task], sizes: Sizes, readings: Sequence[Reading]) -> list[Results]:
     """A family of answers each, those of the harness (greedy, one an item), and all texts as one more."""
     found = []
     for family in sorted({task.family for task in tasks}):
         places = [place for place, task in enumerate(tasks) if task.family == family]
         values = [[reading["passed"][place] / sizes.samples for place in places] for reading in readings]
-        found.append(q6.Results(family=family, scale="share", values=values, samples=sizes.samples))
+        found.append(Results(family=family, scale="share", values=values, samples=sizes.samples))
     for family in readings[0].get("harness", {}):
         values = [reading["harness"][family] for reading in readings]
-        found.append(q6.Results(family=f"harness: {family}", scale="share", values=values))
+        found.append(Results(family=f"harness: {family}", scale="share", values=values))
     texts = [reading["text"] for reading in readings]
-    return [*found, q6.Results(family=q6.TEXT, scale="nats", values=texts)]
+    return [*found, Results(family=TEXT, scale="nats", values=texts)]
 
 
 # --- material
@@ -242,13 +247,22 @@ def _general(bench: Bench) -> list[TrainingExample]:
     return [TrainingExample(prompt=(ChatMessage(role="user", content=asked),), target=target) for asked, target in rows]
 
 
+def _mixtures(shares: Sequence[float], count: int, pool: int) -> dict[float, int]:
+    """Share of general examples that is really there -> how many beside `count` others; a short `pool` lowers it."""
+    many = sorted({min(round(share / (1 - share) * count), pool) for share in shares})
+    return {round(general / (general + count), 2): general for general in many}
+
+
 def _short(bench: Bench, sizes: Sizes, count: int, pool: int) -> list[str]:
     few = sorted({task.family for task in bench.tasks} - {task.family for task in _tasks(bench, 1)})
     notes = [f"{family} has fewer than {FEWEST_TASKS} tasks and was left out" for family in few]
     notes += [f"{sizes.examples - count} of {sizes.examples} examples are missing"] if count < sizes.examples else []
-    most = max(share / (1 - share) for share in sizes.shares) * count
-    if pool < most:
-        notes.append(f"{pool} general examples; the largest share wants {most:.0f}")
+    most = max(sizes.shares)
+    if pool < round(most / (1 - most) * count):
+        used = max(_mixtures(sizes.shares, count, pool))
+        notes.append(f"{pool} general examples: the largest share that was tried is {used:.0%}, not {most:.0%}")
+    if pool < count:
+        notes.append(f"the null was trained on {pool} general examples, the others on {count} of the behaviour")
     if missing := [f"{share:.0%}" for share in FULL.shares if share not in sizes.shares]:
         notes.append(f"a general share of {', '.join(missing)} was not tried")
     if not bench.serving_folder:
@@ -274,7 +288,7 @@ def observe(bench: Bench, update: Update) -> tuple[Measurement, ...]:
         passed.append(_passed(bench, tasks, bench.sampling, 1))
         scores.append([-loss for loss in perplexity.per_document(bench.model, texts, bench.tick())])
     ids = [task.id for task in tasks]
-    rows = {q6.TEXT: (ids, _change(scores)), KL: (ids, bench.model.divergence(texts, update.after, bench.tick()))}
+    rows = {TEXT: (ids, _change(scores)), KL: (ids, bench.model.divergence(texts, update.after, bench.tick()))}
     for family in sorted({task.family for task in tasks}):
         places = [place for place, task in enumerate(tasks) if task.family == family]
         changes = _change(passed)
@@ -296,10 +310,10 @@ def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
     for row in history:
         sessions.setdefault(row.adapter, {})[row.kind] = row.value
         cycles[row.adapter] = row.cycle
-    whole = {adapter: kinds for adapter, kinds in sessions.items() if {KL, q6.TEXT} < kinds.keys()}
+    whole = {adapter: kinds for adapter, kinds in sessions.items() if {KL, TEXT} < kinds.keys()}
     if not whole:
         return None
-    families = sorted(set.intersection(*(set(kinds) for kinds in whole.values())) - {KL, q6.TEXT})
+    families = sorted(set.intersection(*(set(kinds) for kinds in whole.values())) - {KL, TEXT})
     changes = [float(np.mean([kinds[family] for family in families])) for kinds in whole.values()]
     skill = live_mean(changes, low=-1.0, high=1.0, first=max(1, min(cycles[adapter] for adapter in whole)))
     log_kl = [math.log(max(kinds[KL], 1e-12)) for kinds in whole.values()]
@@ -308,7 +322,7 @@ def live(bench: Bench, history: Sequence[Measurement]) -> Finding | None:
         "kind": "over_time", "title": "General skill, change by session, and log KL from the base", "x_label": "cycle",
         "y_label": "change; nats", "x": [cycles[adapter] for adapter in whole],
         "series": [
-            *({"name": f, "values": [kinds[f] for kinds in whole.values()]} for f in [*families, q6.TEXT]),
+            *({"name": f, "values": [kinds[f] for kinds in whole.values()]} for f in [*families, TEXT]),
             {"name": "log KL(base || adapter)", "values": log_kl},
         ],
     }  # fmt: skip

@@ -9,112 +9,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from policies.answers.base import NOT_IDENTIFIED, Answer, Control
+from policies.answers.q6_change import NON_INFERIOR, TEXT, Arm, Change, Results, beyond, changes
 from policies.statistics.bootstrap import mean_interval
 from policies.statistics.interval import Interval
-from policies.statistics.noninferiority import Standing, noninferiority, paired_interval, required_samples
-from policies.statistics.paired import sign_flip
+from policies.statistics.noninferiority import required_samples
 from policies.statistics.pass_at_k import pass_at_k
 
 POSITIVE, COMPETES = "positive", "competes"
-NON_INFERIOR: Literal["non-inferior"] = "non-inferior"
-TEXT, CODE = "text", "code"
-FAMILIES, SEEDS = 2, 3  # how many families a gain takes, and how many adapters an arm
+CODE = "code"
+FAMILIES = 2  # how many families a gain takes
+SEEDS = 3  # adapters an arm below which chance easily makes them agree; the protocol names no number
 DISCORDANCE, POWER = 0.10, 0.8
 CEILING = 0.99
 RULE = (
-    "competes when a family is worse than the base (one-sided, corrected for the number of families, and not within "
-    f"delta); positive when the 95 % lower limit is above 0 on at least {FAMILIES} families, for every seed, while the "
-    "general-only adapter and the base asked again did not rise there, and no family is worse; non-inferior when every "
-    "family's one-sided 95 % lower limit is above -delta, and every seed's mean; else not identified"
+    "competes when a family is worse than the base (one-sided, corrected for the number of families, not within delta, "
+    f"and in every adapter of the arm); positive when on at least {FAMILIES} families the 95 % lower limit is above 0 "
+    "for both the change from the base and the difference from the general-only adapter, and so is every adapter's "
+    "mean, while neither the general-only adapter nor the base asked again rose there, and no family is worse (the "
+    "texts are those of the same tasks, so they are not counted as one of these families); non-inferior when every "
+    "family's one-sided 95 % lower limit is above -delta, and every adapter's mean; else not identified"
 )
 LABELS = {TEXT: "text (log perplexity)", CODE: "code (pass@1)"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
-    """One family's items in one arm: `values[seed][item]`, higher is better.
-
-    A "share" is in [0, 1] (the share of an item's `samples` answers that were right), "nats" a log-likelihood a token.
-    """
-
-    family: str
-    scale: Literal["share", "nats"]
-    values: Sequence[Sequence[float]]
-    samples: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """An adapter per seed: every family before and after it, KL(base || adapter) per seed in nats a token."""
-
-    name: str
-    before: Sequence[Results]
-    after: Sequence[Results]
-    kl: Sequence[float] = ()
-    share: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What became of one family: the mean change with 95 % limits, each seed's mean, and where it stands."""
-
-    family: str
-    interval: Interval
-    standing: Standing
-    p_better: float
-    p_worse: float
-    seeds: tuple[float, ...]
-
-
-def change(before: Results, after: Results, rng: np.random.Generator, *, delta: float, families: int = 1) -> Change:
-    """Compare a family item by item, averaged over seeds: a score interval for shares, a bootstrap over documents for
-    text, and sign-flip tests either way."""
-    old, new = np.asarray(before.values, dtype=float), np.asarray(after.values, dtype=float)
-    differences = (new - old).mean(0)
-    strict = 1 - 0.05 / families
-    standing: Standing
-    if before.scale == "share":
-        first, second = old.mean(0).tolist(), new.mean(0).tolist()
-        standing = noninferiority(first, second, delta=delta, worse_confidence=strict).standing
-        interval = paired_interval(first, second)
-    else:
-        interval, lower, stricter = (
-            mean_interval(differences.tolist(), rng, confidence=level) for level in (0.95, 0.9, 2 * strict - 1)
-        )
-        standing = NON_INFERIOR if lower.low > -delta else "worse" if stricter.high < 0 else "unclear"
-    return Change(
-        family=before.family,
-        interval=interval,
-        standing=standing,
-        p_better=sign_flip(differences.tolist(), rng),
-        p_worse=sign_flip((-differences).tolist(), rng),
-        seeds=tuple(float(value) for value in (new - old).mean(1)),
-    )
-
-
-def changes(arm: Arm, rng: np.random.Generator, *, delta: float) -> list[Change]:
-    """Every family of an arm, corrected for their number."""
-    pairs = zip(arm.before, arm.after, strict=True)
-    return [change(old, new, rng, delta=delta, families=len(arm.before)) for old, new in pairs]
-
-
-def verdict(subject: Sequence[Change], nulls: Sequence[Sequence[Change]], *, delta: float) -> str:
-    """See `RULE`; `nulls` are the general-only adapter's and the identity's changes of the same families."""
-    if any(found.standing == "worse" for found in subject):
-        return COMPETES
+def gained(subject: Sequence[Change], nulls: Sequence[Sequence[Change]], more: Sequence[Change]) -> list[Change]:
+    """The families that rose, more than with general data alone, where no null rose; texts repeat the tasks."""
     risen = {found.family for null in nulls for found in null if found.interval.low > 0}
-    gained = [f for f in subject if f.interval.low > 0 and min(f.seeds) > 0 and f.family not in risen]
-    if len(gained) >= FAMILIES:
+    ahead = {found.family for found in more if found.rose}
+    return [f for f in subject if f.rose and f.family in ahead and f.family not in risen and f.family != TEXT]
+
+
+def verdict(
+    subject: Sequence[Change], nulls: Sequence[Sequence[Change]], more: Sequence[Change], *, delta: float
+) -> str:
+    """See `RULE`; `nulls` are the general-only adapter's and the identity's changes of the same families, `more` the
+    subject's differences from the general-only adapter (`beyond`)."""
+    if any(found.lost for found in subject):
+        return COMPETES
+    if len(gained(subject, nulls, more)) >= FAMILIES and all(found.standing != "worse" for found in subject):
         return POSITIVE
-    if all(found.standing == NON_INFERIOR and min(found.seeds) > -delta for found in subject):
-        return NON_INFERIOR
-    return NOT_IDENTIFIED
+    return NON_INFERIOR if all(found.kept(delta) for found in subject) else NOT_IDENTIFIED
 
 
 def answer(
@@ -137,9 +76,13 @@ def answer(
     found = [changes(arm, rng, delta=delta) for arm in arms]
     idle, again = changes(null, rng, delta=delta), changes(identity, rng, delta=delta)
     served = changes(serving, rng, delta=delta) if serving else []
-    said = verdict(found[0], (idle, again), delta=delta)
+    more = beyond(arms[0], null, rng, delta=delta)
+    alone = said = verdict(found[0], (idle, again), more, delta=delta)
+    better = gained(found[0], (idle, again), more)
     sound = all(f.standing != "worse" for f in again)
-    on_serving = verdict(served, (idle, again), delta=delta) if served else None
+    on_serving = None
+    if serving:
+        on_serving = verdict(served, (idle, again), beyond(serving, null, rng, delta=delta), delta=delta)
     if on_serving == COMPETES:
         said = COMPETES
     if not sound:
@@ -152,7 +95,7 @@ def answer(
         everything.append((serving, served))
     return Answer(
         verdict=said,
-        sentence=_sentence(title, said, found[0], idle, on_serving, delta)
+        sentence=_sentence(title, (said, alone, on_serving), found[0], idle, better, delta)
         if sound
         else "Not identified: the base asked again seems worse than itself, so the instrument is not to be trusted.",
         estimate=interval.value,
@@ -165,9 +108,10 @@ def answer(
             "name": "an adapter of as many general examples alone",
             "families": {f.family: _plain(f.interval) for f in idle},
             "identity": {f.family: _plain(f.interval) for f in again},
+            "difference": {f.family: _plain(f.interval) for f in more},
         },
         rule=RULE,
-        would_change=_would_change(said, found[0], delta),
+        would_change=_would_change(said, len(better), delta),
         controls=(
             Control(
                 name="the base asked again is not worse", ok=sound,
@@ -187,6 +131,7 @@ def answer(
         numbers={
             "delta": delta,
             "arms": [_summary(arm, each, delta) for arm, each in everything],
+            "serving_kept": all(f.kept(delta) for f in served) if served else None,
             "pass_at_k": {
                 "base": _pass_at_k(arms[0].before, rng),
                 **{arm.name: _pass_at_k(arm.after, rng) for arm, _ in everything},
@@ -203,40 +148,51 @@ def share(arms: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _sentence(
-    title: str, said: str, found: Sequence[Change], idle: Sequence[Change], on_serving: str | None, delta: float
+    title: str,
+    verdicts: tuple[str, str, str | None],
+    found: Sequence[Change],
+    idle: Sequence[Change],
+    better: Sequence[Change],
+    delta: float,
 ) -> str:
-    worse = [f for f in found if f.standing == "worse"]
+    """`verdicts` are the whole answer's, the fresh adapters' and the serving adapter's."""
+    said, alone, on_serving = verdicts
+    worse = [f for f in found if f.lost]
     if said == COMPETES and worse:
-        also = {f.family for f in idle if f.standing == "worse"}
+        also = {f.family for f in idle if f.lost}
         which = ", ".join(f"{_label(f.family)} {f.interval.value:+.3f}" for f in worse)
         shared = " General data alone does as well." if also >= {f.family for f in worse} else ""
         return f"Training {title} alone costs general skill: {which}.{shared}"
     if said == COMPETES:
-        return f"The serving adapter has lost general skill; a fresh update of {title} does not."
+        fresh = (
+            "whether a fresh update of {} does is not identified"
+            if alone == NOT_IDENTIFIED
+            else "a fresh update of {} does not"
+        )
+        return f"The serving adapter has lost general skill; {fresh.format(title)}."
     if said == POSITIVE:
-        better = ", ".join(f"{_label(f.family)} {f.interval.value:+.3f}" for f in found if f.interval.low > 0)
-        return f"Training {title} helps general skill: {better}, and general data alone does not."
+        which = ", ".join(f"{_label(f.family)} {f.interval.value:+.3f}" for f in better)
+        return f"Training {title} helps general skill: {which}, and more than general data alone."
     if said == NON_INFERIOR:
         least = min(f.interval.low for f in found)
         tail = f" On the serving adapter it is {on_serving}." if on_serving else ""
         return f"Training {title} leaves every family within {delta:g} of the base (lowest limit {least:+.3f}).{tail}"
-    open_ = [f for f in found if f.standing != NON_INFERIOR or min(f.seeds) <= -delta]
+    open_ = [f for f in found if not f.kept(delta)]
     unclear = ", ".join(_label(f.family) for f in open_)
     return f"Not identified: {title}'s effect on {unclear} is neither within {delta:g} nor clearly a loss."
 
 
-def _would_change(said: str, found: Sequence[Change], delta: float) -> str:
+def _would_change(said: str, rising: int, delta: float) -> str:
     if said == NOT_IDENTIFIED:
         need = required_samples(delta, DISCORDANCE, power=POWER)
-        return f"More answers: {need:,} paired ones a family show {100 * delta:g} points at 10 % discordance."
+        return f"More tasks: {need:,} paired ones a family show {100 * delta:g} points at 10 % discordance."
     if said == COMPETES:
         return (
             "A share of general examples that keeps every family (`learn.general_share`), or a smaller learning rate."
         )
-    rising = sum(f.interval.low > 0 for f in found)
     return (
-        f"A family that falls below -{delta:g}; positive would take {FAMILIES} families whose lower limit is above 0 "
-        f"({rising} now) and a null that is flat there."
+        f"A family that falls below -{delta:g}; positive takes {FAMILIES} families of tasks whose lower limits against "
+        f"the base and against general data alone are above 0 ({rising} now), and nulls that are flat there."
     )
 
 
@@ -245,14 +201,13 @@ def _falls_short(arm: Arm, delta: float) -> list[str]:
     notes = []
     for results in arm.before:
         items = len(results.values[0])
-        if results.scale == "share" and items * results.samples * len(results.values) < need:
-            asked = f"{items} items x {results.samples * len(results.values)} answers"
-            notes.append(f"{results.family}: {asked}; {100 * delta:g} points at 10 % discordance take {need:,}")
+        if results.scale == "share" and items < need:  # answers to one item are not independent: items are counted
+            notes.append(f"{results.family}: {items} items; {100 * delta:g} points at 10 % discordance take {need:,}")
     if full := [r.family for r in arm.before if r.scale == "share" and float(np.mean(r.values)) >= CEILING]:
         notes.append(f"the base is at the ceiling in {', '.join(full)}: a loss would show, a gain cannot")
     if len(arm.kl) < SEEDS:
         many = "1 adapter" if len(arm.kl) == 1 else f"{len(arm.kl)} adapters"
-        notes.append(f"{many} an arm; the protocol wants at least {SEEDS}")
+        notes.append(f"{many} an arm: below {SEEDS} they easily agree by chance")
     return notes
 
 
@@ -260,7 +215,7 @@ def _summary(arm: Arm, found: Sequence[Change], delta: float) -> dict[str, Any]:
     return {
         "name": arm.name,
         "share": arm.share,
-        "kept": all(f.standing == NON_INFERIOR and min(f.seeds) > -delta for f in found),
+        "kept": all(f.kept(delta) for f in found),
         "log_kl": math.log(max(float(np.mean(arm.kl)), 1e-12)) if arm.kl else None,
         "families": {
             f.family: {

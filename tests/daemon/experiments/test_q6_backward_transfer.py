@@ -59,11 +59,14 @@ def test_the_identity_is_non_inferior(make_bench: Callable[..., Bench]) -> None:
     assert any("1 adapter an arm" in note for note in finding.evidence["short"])
 
 
-def found(verdict: str, size: Any, shares: dict[float, bool], now: float = 0.25) -> Finding:
-    """A finding whose arms kept every family, or not."""
+def found(
+    verdict: str, size: Any, shares: dict[float, bool], now: float = 0.25, serving: bool | None = True
+) -> Finding:
+    """A finding whose arms (and the `serving` adapter, if there is one) kept every family, or not."""
     numbers = {
         "delta": 0.05,
         "arms": [{"share": s, "kept": kept} for s, kept in shares.items()] + [{"share": None, "kept": True}],
+        "serving_kept": serving,
         "config": {"general_share": now, "counter_share": 0.25},
     }
     return Finding(
@@ -73,7 +76,7 @@ def found(verdict: str, size: Any, shares: dict[float, bool], now: float = 0.25)
 
 
 def test_advice_protects_at_once_and_relaxes_only_in_full() -> None:
-    """Harm asks for the least share that keeps everything; less protection takes the protocol's sizes."""
+    """Harm asks for the least share that keeps everything; less protection takes the full sizes."""
     harm = found("competes", "quick", {0.0: False, 0.25: False, 0.5: True})
     assert [(a.key, a.value) for a in q6.advise(harm)] == [("learn.general_share", "0.5")]
     none = found("competes", "quick", {0.0: False, 0.5: False})
@@ -83,6 +86,29 @@ def test_advice_protects_at_once_and_relaxes_only_in_full() -> None:
     assert [a.value for a in q6.advise(found("non-inferior", "full", kept))] == ["0.0"]
     assert q6.advise(found("non-inferior", "full", kept, now=0.0)) == ()
     assert q6.advise(found("not identified", "full", kept)) == ()
+
+
+def test_one_session_alone_does_not_relax() -> None:
+    """A fresh update that keeps everything says nothing about many: the serving adapter has to keep it, too."""
+    kept = {0.0: True, 0.25: True}
+    for serving in (False, None):
+        assert q6.advise(found("non-inferior", "full", kept, serving=serving)) == ()
+        assert q6.advise(found("positive", "full", kept, serving=serving)) == ()
+    more = found("non-inferior", "full", {0.0: False, 0.5: True}, serving=None)
+    assert [a.value for a in q6.advise(more)] == ["0.5"]
+
+
+def test_a_share_is_what_was_really_used() -> None:
+    """A pool of 16 beside 64 is 20 %, whatever was asked for; shares that come to the same are tried once."""
+    assert q6._mixtures((0.0, 0.25, 0.5), 64, 400) == {0.0: 0, 0.25: 21, 0.5: 64}
+    assert q6._mixtures((0.0, 0.25, 0.5), 64, 16) == {0.0: 0, 0.2: 16}
+
+
+def test_a_short_pool_is_named(make_bench: Callable[..., Bench]) -> None:
+    """What the largest share came to, and that the null is smaller."""
+    notes = q6._short(make_bench(), q6.FULL, 64, 16)
+    assert "16 general examples: the largest share that was tried is 20%, not 50%" in notes
+    assert any("null was trained on 16" in note for note in notes)
 
 
 def test_too_little_material_is_named(make_bench: Callable[..., Bench], tmp_path: Path) -> None:

@@ -7,16 +7,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from policies.answers import q6
+from policies.answers import q6, q6_change
 from policies.answers.base import NOT_IDENTIFIED, Answer
 from policies.statistics.binomial import lower
+from policies.statistics.interval import Interval
 
 SEEDS, ITEMS, SAMPLES = 3, 100, 5
 Gains = Mapping[str, float]
 NONE: Gains = {}
 
 
-def arm(name: str, gains: Gains, rng: np.random.Generator, *, seeds: int = SEEDS, share: float | None = None) -> q6.Arm:
+def found_change(family: str, value: float, low: float = 0.01) -> q6_change.Change:
+    """A change that three adapters agree on."""
+    return q6_change.Change(
+        family=family, interval=Interval(value, low, 2 * value - low, ITEMS), standing="non-inferior", p_better=0.01,
+        p_worse=0.99, seeds=(value,) * SEEDS,
+    )  # fmt: skip
+
+
+def arm(
+    name: str, gains: Gains, rng: np.random.Generator, *, seeds: int = SEEDS, share: float | None = None
+) -> q6_change.Arm:
     """Items pass with chance .6 before and .6 + gain after; texts gain as many nats, with noise of a document."""
     before, after = [], []
     for family in ("arithmetic", "code", "facts"):
@@ -25,12 +36,12 @@ def arm(name: str, gains: Gains, rng: np.random.Generator, *, seeds: int = SEEDS
             for gain in (0.0, gains.get(family, 0.0))
         ]
         for into, values in zip((before, after), pair, strict=True):
-            into.append(q6.Results(family=family, scale="share", values=values, samples=SAMPLES))
+            into.append(q6_change.Results(family=family, scale="share", values=values, samples=SAMPLES))
     level = rng.normal(-1, 0.2, size=ITEMS)
-    for into, gain in ((before, 0.0), (after, gains.get(q6.TEXT, 0.0))):
+    for into, gain in ((before, 0.0), (after, gains.get(q6_change.TEXT, 0.0))):
         noise = rng.normal(gain, 0.05, size=(seeds, ITEMS))
-        into.append(q6.Results(family=q6.TEXT, scale="nats", values=(level + noise).tolist()))
-    return q6.Arm(name=name, before=before, after=after, kl=[0.01] * seeds, share=share)
+        into.append(q6_change.Results(family=q6_change.TEXT, scale="nats", values=(level + noise).tolist()))
+    return q6_change.Arm(name=name, before=before, after=after, kl=[0.01] * seeds, share=share)
 
 
 def judged(
@@ -67,7 +78,7 @@ def test_harm_that_general_data_does_as_well_is_said() -> None:
 
 def test_a_loss_of_text_alone_competes() -> None:
     """Perplexity is a family like the others: .2 nats are lost on neutral text."""
-    found = judged({q6.TEXT: -0.2})
+    found = judged({q6_change.TEXT: -0.2})
     assert found.verdict == q6.COMPETES
     assert "text (log perplexity)" in found.sentence
 
@@ -75,16 +86,35 @@ def test_a_loss_of_text_alone_competes() -> None:
 def test_no_change_is_non_inferior() -> None:
     """Sampling noise on 100 items of 5 answers stays within the margin."""
     found = judged(NONE)
-    assert found.verdict == q6.NON_INFERIOR
+    assert found.verdict == q6_change.NON_INFERIOR
     assert all(control.ok for control in found.controls if control.name != "the null is flat")
+
+
+def test_a_gain_that_general_data_nearly_makes_as_well_is_not_positive() -> None:
+    """The null must be beaten, not only be unclear itself: a gain of 5 points beside one of 2 is only that much."""
+    rng = np.random.default_rng(8)
+    subject = [found_change("code", 0.05), found_change("facts", 0.05)]
+    null = [found_change("code", 0.02, low=-0.01), found_change("facts", 0.02, low=-0.01)]
+    ahead = [found_change("code", 0.03), found_change("facts", 0.03, low=-0.01)]
+    assert q6.verdict(subject, [null], ahead, delta=0.05) == q6_change.NON_INFERIOR
+    assert q6.verdict(subject, [null], subject, delta=0.05) == q6.POSITIVE
+    trained, general = arm("a", {"facts": 0.3}, rng), arm("n", {"facts": 0.3, "code": -0.3}, rng)
+    more = {c.family: c.interval for c in q6_change.beyond(trained, general, rng, delta=0.08)}
+    assert 0 in more["facts"] and more["code"].value == pytest.approx(0.3, abs=0.04)
+
+
+def test_texts_are_not_a_second_family() -> None:
+    """They are the same tasks' texts: one family of tasks and its texts are one gain."""
+    assert judged({"facts": 0.2, q6_change.TEXT: 0.2}).verdict == q6_change.NON_INFERIOR
+    assert "not counted" in q6.RULE
 
 
 def test_gains_on_two_families_are_positive_where_the_null_is_flat() -> None:
     """One family, or a null that rises as well, is not enough."""
     assert judged({"facts": 0.2, "code": 0.2}).verdict == q6.POSITIVE
-    assert judged({"facts": 0.2}).verdict == q6.NON_INFERIOR
+    assert judged({"facts": 0.2}).verdict == q6_change.NON_INFERIOR
     both = judged({"facts": 0.2, "code": 0.2}, null={"code": 0.2})
-    assert both.verdict == q6.NON_INFERIOR
+    assert both.verdict == q6_change.NON_INFERIOR
     assert not next(control for control in both.controls if control.name == "the null is flat").ok
 
 
@@ -106,7 +136,36 @@ def test_the_serving_adapter_counts() -> None:
     """Many sessions may lose what one does not."""
     found = judged(NONE, serving={"code": -0.4})
     assert found.verdict == q6.COMPETES
-    assert "serving adapter" in found.sentence
+    assert "serving adapter" in found.sentence and "a fresh update of Listening does not" in found.sentence
+    assert found.numbers["serving_kept"] is False
+    unclear = judged(NONE, serving={"code": -0.4}, delta=0.005)
+    assert "whether a fresh update of Listening does is not identified" in unclear.sentence
+    assert judged(NONE, serving=NONE, delta=0.2).numbers["serving_kept"] is True
+    assert judged(NONE).numbers["serving_kept"] is None
+
+
+def test_one_bad_adapter_is_no_loss_of_all() -> None:
+    """The items of one adapter that loses much outweigh two that gain: a loss must be in every adapter."""
+    rng = np.random.default_rng(5)
+    old = (rng.random((3, 400)) < 0.6).astype(float)
+    new = old.copy()
+    new[0] = 0.0
+    new[1:, :20] = 1.0
+    found = q6_change.change(
+        q6_change.Results(family="facts", scale="share", values=old.tolist()),
+        q6_change.Results(family="facts", scale="share", values=new.tolist()),
+        rng,
+        delta=0.05,
+    )
+    assert found.standing == "worse" and max(found.seeds) > 0
+    assert q6.verdict([found], (), (), delta=0.05) == NOT_IDENTIFIED
+
+
+def test_items_are_counted_and_not_their_answers() -> None:
+    """100 items of 5 answers by 3 adapters are 100 items, of the 248 that 5 points take."""
+    short = judged(NONE, delta=0.05).short
+    assert "facts: 100 items; 5 points at 10 % discordance take 248" in short
+    assert not any("protocol" in note for note in short)
 
 
 def test_seeds_that_disagree_are_not_averaged_away() -> None:
@@ -116,14 +175,14 @@ def test_seeds_that_disagree_are_not_averaged_away() -> None:
     new = old.copy()
     new[0, :120] = 0.0
     new[1:, 120:240] = 1.0
-    found = q6.change(
-        q6.Results(family="facts", scale="share", values=old.tolist()),
-        q6.Results(family="facts", scale="share", values=new.tolist()),
+    found = q6_change.change(
+        q6_change.Results(family="facts", scale="share", values=old.tolist()),
+        q6_change.Results(family="facts", scale="share", values=new.tolist()),
         rng,
         delta=0.05,
     )
     assert found.standing == "non-inferior" and found.seeds[0] < -0.1
-    assert q6.verdict([found], (), delta=0.05) == NOT_IDENTIFIED
+    assert q6.verdict([found], (), (), delta=0.05) == NOT_IDENTIFIED
 
 
 def test_the_least_share_that_keeps_everything_is_found() -> None:
@@ -147,7 +206,9 @@ def test_null_runs_claim_nothing_more_often_than_their_level() -> None:
     said = []
     for _ in range(200):
         subject, null = arm("a", NONE, rng), arm("n", NONE, rng)
-        said.append(q6.verdict(q6.changes(subject, rng, delta=0.02), (q6.changes(null, rng, delta=0.02),), delta=0.02))
+        more = q6_change.beyond(subject, null, rng, delta=0.02)
+        nulls = (q6_change.changes(null, rng, delta=0.02),)
+        said.append(q6.verdict(q6_change.changes(subject, rng, delta=0.02), nulls, more, delta=0.02))
     assert lower(said.count(q6.COMPETES), 200, 0.99) <= 0.05
     assert lower(said.count(q6.POSITIVE), 200, 0.99) <= 0.025
 
