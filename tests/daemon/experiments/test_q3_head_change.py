@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from daemon.errors import CannotAnswer, Unobservable
-from daemon.experiments import arms, q3_head_change
+from daemon.experiments import arms, looking, q3_head_change
 from daemon.experiments.base import Options, Update
 from daemon.experiments.bench import Bench
 from daemon.models import surgery
+from policies.answers import q3
 from policies.records import Recipe
 
 QUICK = Options(size="quick", behavior="listening")
@@ -23,8 +25,9 @@ PLANT = Recipe(
     rank=4, alpha=8, targets=("q_proj", "o_proj"), learning_rate=1e-2, epochs=3, batch_size=8, seed=0
 )  # fmt: skip
 NULL = replace(PLANT, targets=("all-linear",), learning_rate=1e-3, epochs=1)
-TINY = q3_head_change.Sizes(conversations=8, probes=16, examples=16, seeds=1, nulls=3, operated=1, sets=4)
+TINY = q3_head_change.Sizes(conversations=8, probes=16, examples=16, seeds=1, nulls=3, operated=1)
 HEADS = ((4, 0), (8, 1))
+SCALE = PLANT.alpha / PLANT.rank
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +49,25 @@ def trained(nano: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planted(bench: Bench, trained: Path, into: Path) -> Path:
-    """Only the two heads' part of it, three times as strong."""
+    """Only the two heads' part of it, three times as strong; the others' output has noise of about that norm."""
     layout = bench.model.layout()  # type: ignore[attr-defined]
     surgery.restrict(trained, into / "two", HEADS, layout=layout)
     surgery.scaled(into / "two", into / "planted", 3.0)
-    return into / "planted"
+    size = 0.75 * float(surgery.head_norms(into / "planted", layout).max())
+    generator = torch.Generator().manual_seed(3)  # noise that does little: known by undoing all of it
+
+    def ballast(block: int, projection: str, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if projection != "o_proj":
+            return a, b
+        parts = list(a.chunk(layout.heads, dim=1))  # what each head puts out goes through its own columns
+        for head, part in enumerate(parts):
+            if (block, head) not in HEADS:
+                noise = torch.randn(part.shape, generator=generator)
+                parts[head] = noise * size / (SCALE * torch.linalg.matrix_norm(b @ noise))
+        return torch.cat(parts, dim=1), b
+
+    surgery._rewrite(into / "planted", into / "among_noise", ballast, {"how": "ballast"})
+    return into / "among_noise"
 
 
 def test_an_adapter_of_two_heads_is_localised_and_those_are_named(
@@ -63,11 +80,12 @@ def test_an_adapter_of_two_heads_is_localised_and_those_are_named(
     assert finding.verdict == "localised", finding.sentence
     assert sorted(finding.evidence["numbers"]["top"]) == [list(head) for head in HEADS]
     assert "layer 4 head 0" in finding.sentence and "layer 8 head 1" in finding.sentence
-    assert finding.estimate == pytest.approx(1.0, abs=0.01)
+    assert finding.estimate == pytest.approx(1.0, abs=0.15) and finding.n == 16
+    assert all(control["ok"] for control in finding.evidence["controls"])
     assert {figure["kind"] for figure in finding.evidence["figures"]} == {"ranking", "head_map"}
     assert any("few" in note for note in finding.evidence["short"])
     json.dumps(finding.evidence, allow_nan=False)
-    rank, targets = q3_head_change.advise(finding)
+    rank, *_, targets = q3_head_change.advise(finding)
     assert (rank.key, targets.key, json.loads(targets.value)) == ("learn.rank", "learn.targets", ["attention"])
 
     again = make_bench(recipe=NULL)
@@ -80,6 +98,34 @@ def test_an_adapter_of_two_heads_is_localised_and_those_are_named(
     found = q3_head_change.run(make_bench(recipe=NULL), QUICK, TINY, subject=noise)
     assert found.verdict == "not identified", found.sentence
     assert found.estimate is None and q3_head_change.advise(found) == ()
+
+
+def test_rank_one_has_an_effective_rank(make_bench: Callable[..., Bench]) -> None:
+    """An update of rank 1 uses one direction in every module, and can be looked at like any other."""
+    bench = make_bench(recipe=replace(NULL, rank=1))
+    folder = arms.adapter(bench, arms.material(bench, 16), seed=0)
+    assert looking.effective_ranks(folder) == (1.0, {"attention": 1.0, "gdn": 1.0, "mlp": 1.0})
+
+
+@pytest.mark.parametrize(("effective", "advised"), [(2.6, [4, 8]), (7.6, [16, 32]), (5.5, [8])])
+def test_another_rank_keeps_the_scale(make_bench: Callable[..., Bench], effective: float, advised: list[int]) -> None:
+    """An update is scaled by alpha / rank, so with another rank goes the alpha that keeps it."""
+    ranks = {"recipe": 8, "alpha": 16, "effective": effective, "placebo": 5.0}
+    share = {"value": 0.7, "low": 0.6, "high": 0.9}
+    answer = q3.observed([(1, ("layer 4 head 0",), (0.1,))])
+    numbers = {"rank": ranks, "targets": "all-linear", "causal": {"all_heads": share}}
+    finding = make_bench().finding("q3", "full", replace(answer, verdict=q3.DISTRIBUTED, numbers=numbers))
+    found = q3_head_change.advise(finding)
+    assert [json.loads(each.value) for each in found] == advised
+    assert [each.key for each in found] == ["learn.rank", "learn.alpha"][: len(advised)]
+
+
+def test_only_the_protocols_numbers_are_called_its_own(make_bench: Callable[..., Bench]) -> None:
+    """The protocol asks for 5 retrains and names no number of training seeds: that is the full run's."""
+    layout = make_bench().model.layout()  # type: ignore[attr-defined]
+    notes = q3_head_change._short(q3_head_change.QUICK, layout, given=False, conversations=20, probes=24)
+    assert "2 training seeds, a full run takes 3" in notes
+    assert "3 shuffled-label retrains, the protocol wants 5" in notes
 
 
 def test_a_session_is_looked_at_and_adds_up(make_bench: Callable[..., Bench], trained: Path) -> None:
