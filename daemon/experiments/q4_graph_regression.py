@@ -7,6 +7,7 @@ channels' records are handed to the guard's own detectors, all held to one false
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,8 +61,8 @@ class Sizes:
     examples: int
 
 
-QUICK = Sizes(conversations=8, probes=10, sham=60, episodes=10, horizon=10, rated=10, busier=8, examples=60)
-FULL = Sizes(conversations=16, probes=20, sham=200, episodes=50, horizon=12, rated=12, busier=20, examples=120)
+QUICK = Sizes(conversations=8, probes=10, sham=60, episodes=10, horizon=10, rated=10, busier=20, examples=60)
+FULL = Sizes(conversations=16, probes=20, sham=200, episodes=50, horizon=12, rated=12, busier=60, examples=120)
 
 
 def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
@@ -82,12 +83,13 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
         lambda: q4_channel.predicted_ratio(rates["graph"], rates["probe"]),
     )  # fmt: skip
     busier = _record(bench, world.busier(), options.seed, healthy, "more traffic", sizes.busier)
-    trial = _trial(bench, sham, sizes, options.seed)
+    slots = max(sizes.probes, world.busier().conversations)
+    trial, held = _trials(bench, sham, slots, options.seed)
     episodes = _episodes(sizes, trial, partial(record, degraded))
     # the later cycles of an episode are there only because the first ones raised no alarm
     changed = [*rated, *(cycle for cycles in episodes for cycle in cycles[:STEP])]
     seen = _seen(
-        trial, _rates(sham, changed), episodes, changed, busier, horizon=sizes.horizon, guard=_guard_arl(bench)
+        trial, held, _rates(sham, changed), episodes, changed, busier, horizon=sizes.horizon, guard=_guard_arl(bench)
     )
     answer = q4.answer(
         replace(seen, predicted=predicted, numbers={**seen.numbers, "shadow": {"before": rise[0], "after": rise[1]},
@@ -95,7 +97,7 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
         title=bench.behavior.title,
         seeds=[options.seed],
         rng=np.random.default_rng(options.seed),
-        short=_short(bench, world, sizes, sham),
+        short=_short(bench, world, sizes, sham, held),
     )  # fmt: skip
     return bench.finding(QUESTION, options.size, answer)
 
@@ -144,15 +146,37 @@ def _record(
     return found
 
 
-def _trial(bench: Bench, sham: Sequence[Recorded], sizes: Sizes, seed: int) -> Trial:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """False alarms in healthy cycles: per detector, in `cycles`, `expected` of each.
+
+    `apart`: these cycles set no threshold, so that they can show that one is too low.
+    """
+
+    alarms: Sequence[int]
+    cycles: int
+    expected: float
+    apart: bool
+
+
+def _trials(bench: Bench, sham: Sequence[Recorded], slots: int, seed: int) -> tuple[Trial, Held]:
+    """The trial on all healthy cycles; and, as a check, the second half of them under the first half's thresholds.
+
+    Where half of them give no baseline the check is on the same cycles.
+    """
+    healthy, half = channels.blocked(sham), len(sham) // 2
     try:
-        return Trial(channels.blocked(sham), max(sizes.probes, sizes.conversations), seed)
+        trial = Trial(healthy, slots, seed)
     except ValueError as unarmed:
         name = bench.behavior.name
         raise CannotAnswer(
             f"{name}: {len(sham)} cycles gave the {unarmed} channel fewer than the {watch.Settings().least} "
             f"observations that a baseline needs; are the users' turns eligible? See `eligible` in {name}.toml"
         ) from None
+    with contextlib.suppress(ValueError):
+        first, rest = Trial(healthy[:half], slots, seed), healthy[half:]
+        return trial, Held(alarms=first.alarms(rest), cycles=len(rest), expected=len(rest) / first.arl, apart=True)
+    return trial, Held(alarms=trial.alarms(), cycles=len(sham), expected=len(sham) / trial.arl, apart=False)
 
 
 def _episodes(sizes: Sizes, trial: Trial, record: Callable[..., list[Recorded]]) -> list[list[Recorded]]:
@@ -180,6 +204,7 @@ def _rates(sham: Sequence[Recorded], changed: Sequence[Recorded]) -> dict[str, C
 
 def _seen(
     trial: Trial,
+    held: Held,
     rates: Mapping[str, Channel],
     episodes: Sequence[Sequence[Recorded]],
     changed: Sequence[Recorded],
@@ -207,10 +232,13 @@ def _seen(
         arl=trial.arl,
         thresholds=trial.thresholds.tolist(),
         sham=len(trial.healthy),
-        sham_alarms=trial.alarms(),
+        checked=held.alarms,
+        checked_cycles=held.cycles,
+        checked_expected=held.expected,
         busier=trial.alarms(many),
         busier_cycles=len(many),
         expected=[len(many) / trial.arl * max(1.0, more) for more in [*times, max(times)]],
+        busier_lengths=trial.run_lengths(many),
         trade_off=drawn,
         timeline=trial.timeline(blocked, median),
         numbers={
@@ -272,8 +300,8 @@ def _guard_arl(bench: Bench) -> float:
     return float(bench.records.get("guard", {}).get("arl", 100_000.0))
 
 
-def _short(bench: Bench, world: World, sizes: Sizes, sham: Sequence[Recorded]) -> list[str]:
-    said = []
+def _short(bench: Bench, world: World, sizes: Sizes, sham: Sequence[Recorded], held: Held) -> list[str]:
+    said = [] if held.apart else ["false alarms were counted in the cycles that set the thresholds: there are too few"]
     wanted, blocked = watch.Settings().wanted, channels.blocked(sham)
     counts = {name: sum(len(cycle[name]) for cycle in blocked) for name in watch.CHANNELS}
     if few := [f"{name} {count}" for name, count in counts.items() if count < wanted]:

@@ -48,6 +48,13 @@ class Trial:
         """Per detector the threshold of this run length in cycles."""
         return replay.thresholds(self._highest, arl)
 
+    def run_lengths(self, cycles: Sequence[Cycle]) -> list[float]:
+        """Per detector the cycles to an alarm of timelines drawn from `cycles`, at the thresholds of `arl`."""
+        rng = self._rng("run lengths")
+        order = rng.integers(0, DRAWN, size=(TIMELINES, max(50, 3 * len(self.healthy))))
+        highest = replay.peaks(self._shuffled(cycles, rng), order, self.m0)
+        return replay.run_lengths(np.maximum.accumulate(highest, axis=1), self.thresholds).tolist()  # type: ignore[no-any-return]
+
     def alarms(self, cycles: Sequence[Cycle] | None = None, thresholds: NDArray[np.float64] | None = None) -> list[int]:
         """How often each detector alarms in these cycles, one after the other; by default in the healthy ones."""
         pool = self._pool(*(cycles or ()))

@@ -23,7 +23,7 @@ from policies.records import ChatMessage, Finding
 from tests.daemon.stations.parts import NAMES, WorldModel
 
 ASKED = Options(size="quick", behavior="listening")
-TINY = q4.Sizes(conversations=6, probes=12, sham=16, episodes=5, horizon=3, rated=4, busier=2, examples=32)
+TINY = q4.Sizes(conversations=6, probes=12, sham=16, episodes=5, horizon=3, rated=4, busier=10, examples=32)
 MIDDLE = q4.Sizes(conversations=10, probes=12, sham=40, episodes=10, horizon=6, rated=10, busier=10, examples=60)
 
 

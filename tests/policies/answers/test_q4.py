@@ -42,7 +42,10 @@ def measured(after: dict[str, float], *, graph: int = 6, episodes: int = 30, see
         "arl": trial.arl,
         "thresholds": trial.thresholds.tolist(),
         "sham": 80,
-        "sham_alarms": trial.alarms(),
+        "checked": [0] * 4,
+        "checked_cycles": 100,
+        "checked_expected": 1.0,
+        "busier_lengths": [1000.0] * 4,
         "busier": [0] * 4,
         "busier_cycles": 10,
         "expected": [0.2] * 4,
@@ -90,6 +93,26 @@ def test_a_graph_that_more_traffic_alarms_heals_nothing() -> None:
     found = measured(after, graph=12, busier=[4, 0, 0, 0])
     assert found.verdict == NOT_IDENTIFIED
     assert not {c.name: c.ok for c in found.controls}["more traffic"]
+
+
+def test_traffic_that_runs_shorter_is_not_believed_either() -> None:
+    """Hardly an alarm in few busier cycles, but timelines drawn from them alarm ten times as often: not believed."""
+    after = {"graph": 0.7, "signal": 0.6, "probe": 0.5}
+    found = measured(after, graph=12, busier=[1, 0, 0, 0], busier_lengths=[5.0, 50.0, 50.0, 50.0])
+    told = {c.name: c for c in found.controls}["more traffic"]
+    assert found.verdict == NOT_IDENTIFIED and not told.ok and "graph runs 5 cycles" in told.detail
+
+
+def test_false_alarms_are_counted_where_no_threshold_was_set() -> None:
+    """Five alarms in held-out healthy cycles where one was expected: these thresholds are not to be believed."""
+    after = {"graph": 0.7, "signal": 0.6, "probe": 0.5}
+    assert measured(after, graph=12, checked=[5, 0, 0, 0]).verdict == NOT_IDENTIFIED
+
+
+def test_a_graph_that_missed_episodes_takes_at_least_so_long() -> None:
+    """An episode without an alarm is only known to take longer than it was watched: the sentence says so."""
+    found = measured({"graph": 0.3, "signal": 0.5, "probe": 0.6})
+    assert "at least" in found.sentence and "it noticed" in found.sentence
 
 
 def test_the_floor_is_the_protocols_table() -> None:

@@ -117,3 +117,12 @@ def test_an_episodes_timeline_shows_when_each_alarmed() -> None:
         assert len(channel["x"]) == len(channel["values"]) == told["onset"] + 20
         assert channel["alarm"] > told["onset"]
         assert channel["values"][int(np.ceil(channel["alarm"])) - 1] >= channel["threshold"]
+
+
+def test_drawn_run_lengths_tell_traffic_that_changed() -> None:
+    """Timelines drawn from like cycles run about as long as was set; from worse ones far shorter."""
+    rng = np.random.default_rng(3)
+    trial = Trial(cycles(rng, 60, RATES), max(COUNTS.values()), seed=0)
+    same, worse = trial.run_lengths(cycles(rng, 60, RATES)), trial.run_lengths(cycles(rng, 60, WORSE))
+    assert all(length > trial.arl / 4 for length in same)
+    assert all(length < trial.arl / 10 for length in worse)
