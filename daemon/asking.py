@@ -36,7 +36,7 @@ from policies.records import (
 T = TypeVar("T")
 ROOT = "experiments"  # a folder of the state
 ASKED_DREAMS, LIVE_DREAMS = 5_000, 600  # the newest ones that go along with a question, and with a session
-ALARMS, SESSIONS = 200, 60
+ALARMS, ROWS = 200, 240  # a session has about twelve measurements, so this is some twenty sessions
 SECTIONS = ("schedule", "dream", "grade", "learn", "judge", "guard", "serve")
 
 
@@ -70,7 +70,7 @@ class Asking:
         adapter = made[-1]
         name = view.config.behaviors.train[view.cycle % len(view.config.behaviors.train)]  # each in its turn
         history = view.store.find(
-            Measurement, probe=list(QUESTIONS), split="live", behavior=name, descending=True, limit=SESSIONS
+            Measurement, probe=list(QUESTIONS), split="live", behavior=name, descending=True, limit=ROWS
         )
         job = Job.make(
             "observe.session",
