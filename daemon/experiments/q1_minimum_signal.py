@@ -48,8 +48,8 @@ class Sizes:
     forced: int
 
 
-# Three placebo doses: with fewer its trend has too few arrangements, or could not be told from one noisy run.
-QUICK = Sizes(doses=(0, 1, 2, 5, 10, 20, 50, 100), placebo=(0, 10, 50, 100), seeds=3, probes=48, forced=24)
+# Three placebo doses, so that its trend can be told; two doses of the main arm make room for them.
+QUICK = Sizes(doses=(0, 1, 5, 10, 20, 100), placebo=(0, 5, 20, 100), seeds=3, probes=48, forced=24)
 FULL = Sizes(doses=q1.DOSES, placebo=q1.DOSES, seeds=5, probes=120, forced=120)
 
 
