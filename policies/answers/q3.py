@@ -113,7 +113,7 @@ def _sentence(seen: Seen, verdict: str, top: Sequence[str], stood_out: bool) -> 
         rest = "the rest sits in other layers" if found.heads.value < HOLDS else "many heads share it"
         return f"The change is spread out: {undone}, {carried}; {rest}{_rates(seen)}."
     why = "more conversations or probes are needed" if stood_out else "these heads did not change more than by chance"
-    if stood_out and not found.matched:
+    if stood_out and not (found.matched or found.alone):
         why = "there are too few random sets of other heads with as large an update to compare with"
     return f"There is an effect, but where it sits is not identified: {undone}, {carried}; {why}."
 
@@ -136,7 +136,7 @@ def _would_change(seen: Seen, verdict: str) -> str:
         return "a random set of heads that removes more than 20 % of the effect, or another seed with other heads"
     if verdict == DISTRIBUTED:
         return "a set of a tenth of the heads that removes and keeps 80 % of the effect"
-    if seen.causal is not None and not seen.causal.matched:
+    if seen.causal is not None and not (seen.causal.matched or seen.causal.alone):
         return "enough random sets of heads whose update is as large as the top set's"
     return "narrower intervals of the shares: more probes, more seeds"
 
@@ -161,9 +161,10 @@ def _controls(seen: Seen, stood_out: bool) -> list[Control]:
         controls.append(
             Control(
                 name="random sets of heads are as large as the top set",
-                ok=found.matched,
+                ok=found.matched or found.alone,
                 detail=f"{found.sets} of {found.wanted} sets, {_norms(found)} of the top set's norm in the mean "
-                f"({NEAR[0]} to {NEAR[1]} is wanted)",
+                f"({NEAR[0]} to {NEAR[1]} is wanted"
+                + (", but the other heads were hardly updated at all)" if found.alone else ")"),
             )
         )
         if found.random is not None:
@@ -189,7 +190,7 @@ def _unmatched(found: Causal | None) -> list[str]:
     notes = []
     if found.sets < found.wanted:
         notes.append(f"{found.sets} random sets of heads, the protocol wants {found.wanted}")
-    if not all(NEAR[0] <= norm <= NEAR[1] for norm in found.norms):
+    if not found.alone and not all(NEAR[0] <= norm <= NEAR[1] for norm in found.norms):
         notes.append(
             f"the nearest random sets of heads have {_norms(found)} of the top set's norm: they are not norm-matched, "
             "so the change cannot be called localised"

@@ -26,6 +26,7 @@ TOP = 0.1  # the share of heads, rounded up, whose update is undone
 HOLDS, SPARES = 0.8, 0.2  # undoing the top set removes at least, a random set at most, this share of the effect
 RANDOM_SETS = 20
 NEAR = (0.8, 1.25)  # random sets are norm-matched when their mean norm is between these multiples of the top set's
+ALONE = 0.1  # up to this multiple the other heads carry next to nothing: the update itself is confined
 DRAWS = 9_999
 _ENUMERATED, _DRAWN = 20_000, 2_000  # sets of heads looked through for matching norms: all, or drawn ones
 _FLOOR = 1e-6  # a change below this is none: attention weights are float32
@@ -189,9 +190,14 @@ class Causal:
         return 0 < self.sets >= self.wanted and all(NEAR[0] <= norm <= NEAR[1] for norm in self.norms)
 
     @property
+    def alone(self) -> bool:
+        """Whether the other heads were hardly updated at all: no set of theirs can have the norm, or any effect."""
+        return 0 < self.sets >= self.wanted and max(self.norms, default=1.0) <= ALONE
+
+    @property
     def localised(self) -> bool:
         """Whether the protocol's three conditions hold."""
-        spared = self.matched and self.random is not None and self.random.value <= SPARES
+        spared = (self.matched or self.alone) and self.random is not None and self.random.value <= SPARES
         return self.removed.value >= HOLDS and self.kept.value >= HOLDS and spared
 
     @property

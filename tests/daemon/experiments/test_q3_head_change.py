@@ -100,6 +100,20 @@ def test_an_adapter_of_two_heads_is_localised_and_those_are_named(
     assert found.estimate is None and q3_head_change.advise(found) == ()
 
 
+def test_an_adapter_of_nothing_but_two_heads_is_localised(
+    make_bench: Callable[..., Bench], trained: Path, tmp_path: Path
+) -> None:
+    """Confined to two heads, the others untouched: there is no other update of that norm to undo, and that is said."""
+    bench = make_bench(recipe=NULL)
+    surgery.restrict(trained, tmp_path / "two", HEADS, layout=bench.model.layout())  # type: ignore[attr-defined]
+    surgery.scaled(tmp_path / "two", tmp_path / "planted", 3.0)
+    finding = q3_head_change.run(bench, QUICK, TINY, subject=tmp_path / "planted")
+    assert finding.verdict == "localised", finding.sentence
+    assert sorted(finding.evidence["numbers"]["top"]) == [list(head) for head in HEADS]
+    told = {control["name"]: control for control in finding.evidence["controls"]}
+    assert "hardly updated" in told["random sets of heads are as large as the top set"]["detail"]
+
+
 def test_rank_one_has_an_effective_rank(make_bench: Callable[..., Bench]) -> None:
     """An update of rank 1 uses one direction in every module, and can be looked at like any other."""
     bench = make_bench(recipe=replace(NULL, rank=1))
