@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/seven_questions.py --full --save --state .seven
 
 With `--save` it writes benchmarks/results/seven_questions.json, docs/EXPERIMENTS.md and docs/experiments/*.svg. A state
-folder that is given is gone on with: what was answered there at this size is not asked again.
+folder that is given is gone on with: what was answered there at this size is not asked again. Two daemons on copies of
+one state may share the questions (`--only`), and the last run takes in the other's answers (`--also`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ def answered(answers: dict[str, Any], question: str, size: str) -> bool:
     return latest is not None and latest["size"] == size
 
 
+def together(answers: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """The answers, and for each question the newest of those that daemons on copies of the state have."""
+    for other in others:
+        for question, row in other["questions"].items():
+            mine = answers["questions"][question]["latest"]
+            if row["latest"] and (mine is None or mine["at"] < row["latest"]["at"]):
+                answers["questions"][question] = row
+                answers["advice"] += [one for one in other["advice"] if one["finding"] == row["latest"]["id"]]
+    return answers
+
+
 def ask(state: Path, question: str, size: str) -> str:
     """Ask one question and wait; what it said when it could not be answered."""
     done = subprocess.run(
@@ -46,6 +58,7 @@ def main() -> None:
     )
     parser.add_argument("--state", type=Path, help="keep the state there, and go on with it")
     parser.add_argument("--only", nargs="*", choices=QUESTIONS, help="ask only these")
+    parser.add_argument("--also", nargs="*", type=Path, default=[], help="state folders whose answers count as well")
     options = parser.parse_args()
     size = "full" if options.full else "quick"
     folder = options.state or Path(tempfile.mkdtemp(prefix="dl"))
@@ -58,15 +71,16 @@ def main() -> None:
         command = [script("dreamloopd"), "--config", str(config), "--state", str(state), "--cycles", str(CYCLES)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=(folder / "cycles.log").open("w"))
     failed: dict[str, str] = {}
+    others = [json.loads((other / "answers.json").read_text(encoding="utf-8")) for other in options.also]
     with running(config, state):
         for question in options.only or QUESTIONS:
-            if answered(dreamctl(state, "answers"), question, size):
+            if answered(together(dreamctl(state, "answers"), others), question, size):
                 continue
             print(f"{question} --{size}", file=sys.stderr, flush=True)
             if why := ask(state, question, size):
                 failed[question] = why
                 print(why, file=sys.stderr, flush=True)
-        answers = dreamctl(state, "answers")
+        answers = together(dreamctl(state, "answers"), others)
     seconds = round(time.monotonic() - began)
     (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
     summary = {name: short(row["latest"]) for name, row in answers["questions"].items()}
