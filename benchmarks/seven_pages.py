@@ -19,8 +19,8 @@ HEAD = """# The seven questions, answered on nano
 
 Written by `{command}` from a daemon's own answers; do not edit. Six cycles of the loop ran first, so the serving
 adapter is one that the gate promoted. How each question is measured: `daemon/experiments/`; the rules of the verdicts:
-`policies/answers/`. Negative and unidentified answers are answers. nano has {model}; a large model may answer
-differently, which is why the daemon asks its own.
+`policies/answers/`. Negative and unidentified answers are answers. nano has {model};
+a large model may answer differently, which is why the daemon asks its own.
 
 | | question | verdict | estimate, 95 % interval | n | took |
 |---|---|---|---|---|---|
