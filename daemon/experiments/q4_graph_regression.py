@@ -62,7 +62,7 @@ class Sizes:
 
 
 QUICK = Sizes(conversations=8, probes=10, sham=60, episodes=10, horizon=10, rated=10, busier=20, examples=60)
-FULL = Sizes(conversations=16, probes=20, sham=200, episodes=50, horizon=12, rated=12, busier=60, examples=120)
+FULL = Sizes(conversations=16, probes=20, sham=200, episodes=50, horizon=12, rated=24, busier=60, examples=120)
 
 
 def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
