@@ -15,7 +15,7 @@ from policies.records import Adapter, Advice, AdviceStep, Finding, content_id
 
 log = structlog.get_logger("dreamloop")
 
-PROPOSED = "proposed"
+PROPOSED, CONFIRMED = "proposed", "confirmed"  # not acted on: it would change something, or what is configured is right
 
 
 class Advising:
@@ -60,7 +60,7 @@ class Advising:
                     "key": advice.key,
                     "value": wished,
                     "current": current,
-                    "state": step.step if step else PROPOSED,
+                    "state": step.step if step else CONFIRMED if wished == current else PROPOSED,
                     "by": step.by if step else "",
                     "before": json.loads(step.before) if step else None,
                     "evidence": advice.evidence,
@@ -181,6 +181,5 @@ class Advising:
 
 
 def _note(step: AdviceStep | None, configured: bool) -> str:
-    if step is None:
-        return "that is what is configured already" if configured else ""
-    return "" if configured or step.step != "accepted" else "not in force: it was decided otherwise since"
+    overruled = step is not None and step.step == "accepted" and not configured
+    return "not in force: it was decided otherwise since" if overruled else ""

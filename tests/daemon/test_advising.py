@@ -75,6 +75,12 @@ def test_what_a_finding_advises_is_proposed(bureau: Bureau) -> None:
     assert bureau.settings.overrides == {}
 
 
+def test_advice_for_what_is_configured_is_a_confirmation(bureau: Bureau) -> None:
+    """An answer that finds the present value right waits for nobody."""
+    bureau.advise("dream.temperature", 0.7)
+    assert states(bureau) == [("dream.temperature", "confirmed")]
+
+
 def test_a_newer_answer_replaces_an_open_proposal(bureau: Bureau) -> None:
     """Of two open proposals about one key only the newer is shown."""
     bureau.advise(at=1.0)
