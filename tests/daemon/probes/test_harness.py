@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def test_a_folder_without_tasks_is_named(nano: Any, tmp_path: Path) -> None:
         harness.measure(nano, tmp_path, max_tokens=24)
 
 
-@pytest.mark.skipif(INSTALLED, reason="lm_eval is installed")
-def test_without_the_harness_the_remedy_is_named(tmp_path: Path) -> None:
-    """It is an optional extra."""
+def test_without_the_harness_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an optional extra: where it cannot be imported, how to install it is said."""
+    monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
     with pytest.raises(DreamloopError, match=r"pip install 'dreamloop\[harness\]'"):
         harness.measure(None, tmp_path, max_tokens=24)  # type: ignore[arg-type]
