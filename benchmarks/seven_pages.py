@@ -17,10 +17,15 @@ PLOTS = ROOT / "docs" / "experiments"
 
 HEAD = """# The seven questions, answered on nano
 
-Written by `{command}` from a daemon's own answers; do not edit. Six cycles of the loop ran first, so the serving
-adapter is one that the gate promoted. How each question is measured: `daemon/experiments/`; the rules of the verdicts:
-`policies/answers/`. Negative and unidentified answers are answers. nano has {model};
-a large model may answer differently, which is why the daemon asks its own.
+Written from daemons' own answers by
+
+    {command}
+
+and not to be edited. Question 5 was asked of the fresh model; then six cycles of the loop ran, and the others were
+asked of what came of them. `--only` and `--also` share the questions among daemons on copies of one state, which then
+compete for the machine: times are orders of magnitude. How each question is measured: `daemon/experiments/`; the
+rules of the verdicts: `policies/answers/`. Negative and unidentified answers are answers. nano has
+{model}; a large model may answer differently, which is why the daemon asks its own.
 
 | | question | verdict | estimate, 95 % interval | n | took |
 |---|---|---|---|---|---|
