@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
+
+from policies.statistics.interval import Interval
 
 NOT_IDENTIFIED = "not identified"  # a legal answer everywhere: more data is needed
 
@@ -61,6 +63,21 @@ class Answer:
         plain = finite(everything)
         assert isinstance(plain, dict)
         return plain
+
+
+@overload
+def plain(found: Interval) -> dict[str, float]: ...
+@overload
+def plain(found: None) -> None: ...
+@overload
+def plain(found: Interval | None) -> dict[str, float] | None: ...
+def plain(found: Interval | None) -> dict[str, float] | None:
+    """An estimate with its limits as a finding's `numbers` keep it.
+
+    >>> plain(Interval(0.5, 0.25, 0.75, 9)), plain(None)
+    ({'value': 0.5, 'low': 0.25, 'high': 0.75}, None)
+    """
+    return None if found is None else {"value": found.value, "low": found.low, "high": found.high}
 
 
 def finite(value: Any) -> Any:

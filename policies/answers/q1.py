@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from policies.answers.base import NOT_IDENTIFIED, Answer, Control
+from policies.answers.base import NOT_IDENTIFIED, Answer, Control, plain
 from policies.statistics.emax import Emax, ed_interval, fit
 from policies.statistics.interval import Interval
 from policies.statistics.student import student
@@ -166,10 +166,10 @@ def answer(
         figures=[_figure(analysis, idling) for analysis, idling in ((main, placebo), *measured)],
         short=(*_falls_short(rate, placebo, probes), *short),
         numbers={
-            "ed50": _plain(main.ed50), "ed80": _plain(ed80), "ratio": main.ratio, "trend_p": main.trend.p,
+            "ed50": plain(main.ed50), "ed80": plain(ed80), "ratio": main.ratio, "trend_p": main.trend.p,
             "curve": None if main.curve is None else [main.curve.e0, main.curve.emax, main.curve.ed50, main.curve.hill],
             "at_once": main.at_once, "smallest": rate.smallest, "advises": list(KEYS),
-            "effect": _plain(effect), "placebo": {"value": idle.value, "most": most, "trend_p": flat.trend.p},
+            "effect": plain(effect), "placebo": {"value": idle.value, "most": most, "trend_p": flat.trend.p},
             "probes": probes, "doses": given, "maximum": maximum,
             "measures": {analysis.response.name: _summary(analysis) for analysis, _ in measured},
         },
@@ -289,14 +289,10 @@ def _range(interval: Interval | None) -> str:
     )
 
 
-def _plain(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else {"value": interval.value, "low": interval.low, "high": interval.high}
-
-
 def _summary(analysis: Analysis) -> dict[str, Any]:
     return {
-        "trend_p": analysis.trend.p, "ed50": _plain(analysis.ed50), "ed80": _plain(analysis.ed80),
-        "effect": _plain(analysis.response.effect(analysis.response.doses[-1])), "unit": analysis.response.unit,
+        "trend_p": analysis.trend.p, "ed50": plain(analysis.ed50), "ed80": plain(analysis.ed80),
+        "effect": plain(analysis.response.effect(analysis.response.doses[-1])), "unit": analysis.response.unit,
     }  # fmt: skip
 
 

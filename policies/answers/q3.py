@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from policies.answers.base import NOT_IDENTIFIED, Answer, Control
+from policies.answers.base import NOT_IDENTIFIED, Answer, Control, plain
 from policies.answers.q3_heads import HOLDS, NEAR, SPARES, Causal, Effect, Floats, Ranking, Shape
 from policies.statistics.concentration import gini
-from policies.statistics.interval import Interval
 from policies.statistics.live_mean import live_mean
 from policies.statistics.prediction import prediction_high
 
@@ -211,15 +210,15 @@ def _numbers(seen: Seen) -> dict[str, Any]:
         "shape": {
             "gini": shape_.gini,
             "placebo_gini": shape_.placebo,
-            "gini_excess": _plain(shape_.excess),
+            "gini_excess": plain(shape_.excess),
             "participation_ratio": shape_.participation,
             "top_share": shape_.top,
         },
-        "effect": {"excess": _plain(seen.effect.excess), "seeds": list(seen.effect.seeds)},
+        "effect": {"excess": plain(seen.effect.excess), "seeds": list(seen.effect.seeds)},
     }
     if found is not None:
         shares = {"removed": found.removed, "kept": found.kept, "random": found.random, "all_heads": found.heads}
-        numbers["causal"] = {name: _plain(share) for name, share in shares.items()} | {
+        numbers["causal"] = {name: plain(share) for name, share in shares.items()} | {
             "sets": found.sets,
             "random_worst": found.worst,
             "random_norms": list(found.norms),
@@ -370,7 +369,3 @@ def _name(head: tuple[int, int]) -> str:
 
 def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:+.3f}" for value in values)
-
-
-def _plain(found: Interval | None) -> dict[str, float] | None:
-    return None if found is None else {"value": found.value, "low": found.low, "high": found.high}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.answers.base import NOT_IDENTIFIED, Answer, Control
+from policies.answers.base import NOT_IDENTIFIED, Answer, Control, plain
 from policies.answers.q5_figures import over_layers, steering
 from policies.answers.q5_measured import PERPLEXITY, Matrix, Measured
 from policies.statistics.bootstrap import difference_interval, mean_interval
@@ -90,16 +90,16 @@ def answer(m: Measured, rng: np.random.Generator) -> Answer:
             "layer": m.chosen.layer,
             "strength": m.chosen.strength,
             "rate": {"base": float(base.mean()), "steered": float(steered.mean()), "prompted": float(prompted.mean())},
-            "effect": _plain(effect),
-            "prompt_effect": _plain(by_prompt),
+            "effect": plain(effect),
+            "prompt_effect": plain(by_prompt),
             "share_of_prompt": effect.value / by_prompt.value if by_prompt.value > 0 else None,
-            "slope_upwards": _plain(_upwards(m, rng)),
-            "margin_slope": _plain(slope_interval(m.strengths, m.margins, rng)) if m.margins.size else None,
+            "slope_upwards": plain(_upwards(m, rng)),
+            "margin_slope": plain(slope_interval(m.strengths, m.margins, rng)) if m.margins.size else None,
             "rates": [float(rate) for rate in m.passed.mean(axis=0)],
             "margins": [float(change) for change in m.margins.mean(axis=0)] if m.margins.size else None,
             "intact": list(m.intact),
             "random_slopes": randoms,
-            "skills": {each.name: _plain(each.standing().change) for each in m.skills},
+            "skills": {each.name: plain(each.standing().change) for each in m.skills},
             "adapter": m.adapter,
             "serving": list(m.serving),
         },
@@ -242,10 +242,6 @@ def _upwards(m: Measured, rng: np.random.Generator) -> Interval:
 def _mean_slope(strengths: Sequence[float], matrix: Matrix) -> float:
     """That of the mean is the mean of the scenarios' slopes."""
     return float(np.polyfit(np.asarray(strengths, dtype=float), matrix.mean(axis=0), 1)[0])
-
-
-def _plain(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def _told(interval: Interval, form: str) -> str:

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from policies.answers.base import NOT_IDENTIFIED, Answer, Control
+from policies.answers.base import NOT_IDENTIFIED, Answer, Control, plain
 from policies.answers.q6_change import NON_INFERIOR, TEXT, Arm, Change, Results, beyond, changes
 from policies.statistics.bootstrap import mean_interval
-from policies.statistics.interval import Interval
 from policies.statistics.noninferiority import required_samples
 from policies.statistics.pass_at_k import pass_at_k
 
@@ -106,9 +105,9 @@ def answer(
         seeds=list(seeds),
         null={
             "name": "an adapter of as many general examples alone",
-            "families": {f.family: _plain(f.interval) for f in idle},
-            "identity": {f.family: _plain(f.interval) for f in again},
-            "difference": {f.family: _plain(f.interval) for f in more},
+            "families": {f.family: plain(f.interval) for f in idle},
+            "identity": {f.family: plain(f.interval) for f in again},
+            "difference": {f.family: plain(f.interval) for f in more},
         },
         rule=RULE,
         would_change=_would_change(said, len(better), delta),
@@ -219,7 +218,7 @@ def _summary(arm: Arm, found: Sequence[Change], delta: float) -> dict[str, Any]:
         "log_kl": math.log(max(float(np.mean(arm.kl)), 1e-12)) if arm.kl else None,
         "families": {
             f.family: {
-                **_plain(f.interval), "standing": f.standing, "p_better": f.p_better, "p_worse": f.p_worse,
+                **plain(f.interval), "standing": f.standing, "p_better": f.p_better, "p_worse": f.p_worse,
                 "seeds": list(f.seeds),
             }
             for f in found
@@ -235,15 +234,15 @@ def _pass_at_k(after: Sequence[Results], rng: np.random.Generator) -> dict[str, 
         passed = np.rint(np.asarray(results.values) * n).astype(int)
         for k in sorted({1, min(3, n), n}):
             problems = [float(np.mean([pass_at_k(n, int(c), k) for c in column])) for column in passed.T]
-            found[f"pass@{k}"] = _plain(mean_interval(problems, rng))
+            found[f"pass@{k}"] = plain(mean_interval(problems, rng))
     return found
 
 
 def _transfer(found: Sequence[Change], idle: Sequence[Change], delta: float) -> dict[str, Any]:
     return {
         "kind": "transfer", "title": "General skill after behaviour training",
-        "families": [{"name": _label(f.family), **_plain(f.interval)} for f in found],
-        "null": [{"name": _label(f.family), **_plain(f.interval)} for f in idle],
+        "families": [{"name": _label(f.family), **plain(f.interval)} for f in found],
+        "null": [{"name": _label(f.family), **plain(f.interval)} for f in idle],
         "delta": delta,
     }  # fmt: skip
 
@@ -265,7 +264,3 @@ def _by_share(arms: Sequence[Arm], found: Sequence[Sequence[Change]]) -> dict[st
 
 def _label(family: str) -> str:
     return LABELS.get(family, family)
-
-
-def _plain(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
