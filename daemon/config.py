@@ -59,11 +59,35 @@ class ModelSection(Section):
 
 
 class ServeSection(Section):
-    """[serve]: how the serving adapter answers."""
+    """[serve]: how the serving adapter answers. Everything after `steering` is for backend "vllm"."""
 
-    backend: str = "hf"
+    backend: str = Field(default="hf", description='"hf": in a process of the daemon; "vllm": a server')
     temperature: float = Field(default=1.0, ge=0, le=2)
     steering: list[str] = Field(default=[], description="behaviours whose steering vector is applied to what is served")
+    url: str | list[str] = Field(default="http://127.0.0.1:8000", description="the server, or a list of its replicas")
+    api_key_file: Path | None = Field(default=None, description="a file with the server's API key")
+    concurrency: int = Field(default=32, ge=1, description="requests in flight at once, per replica")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="for one request")
+    patience_seconds: float = Field(default=300.0, ge=0, description="how long work waits for a server that is down")
+    attest_minutes: float = Field(default=15.0, gt=0, description="how often what is served is attested again")
+    alias: str = Field(default="dreamloop", min_length=1, description="the model name that your clients use")
+    gateway_port: int = Field(
+        default=0, ge=0, le=65535, description="where the alias is served on loopback; 0: nowhere"
+    )
+    managed: str = Field(default="", description="the vllm command that the daemon starts; empty: the server is yours")
+    arguments: list[str] = Field(default=[], description="more arguments for a managed server")
+    environment: dict[str, str] = Field(default={}, description="more environment for a managed server")
+    sharing: str = Field(default="separate", description="of one GPU with training: separate, coexist or sleep")
+    memory: float = Field(
+        default=0.5, gt=0, lt=1, description="share of the GPU's memory that is the server's (coexist)"
+    )
+    publish: Path | None = Field(default=None, description="where versions are published; <state>/served if not given")
+    published_as: str = Field(default="", description="that folder as the server sees it, where it is another path")
+
+    @property
+    def urls(self) -> list[str]:
+        """The replicas' addresses without a slash at the end."""
+        return [url.rstrip("/") for url in ([self.url] if isinstance(self.url, str) else self.url)]
 
 
 class TrafficSection(Section):
@@ -299,6 +323,10 @@ def _check(config: Config) -> None:
         )
     if len(set(config.serve.steering)) < len(config.serve.steering):
         raise ConfigError(f"{config.file}: `serve.steering` names a behaviour twice; once is enough")
+    if not config.serve.urls or not all(re.fullmatch(r"https?://[^/\s]+(/\S*)?", url) for url in config.serve.urls):
+        raise ConfigError(
+            f'{config.file}: `serve.url` = {config.serve.url!r}: write "http://HOST:PORT", or a list of such'
+        )
     if config.learn.general_share + config.learn.counter_share >= 1:
         raise ConfigError(
             f"{config.file}: `learn.general_share` and `learn.counter_share` leave no room for what was learned; "

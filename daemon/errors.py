@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class DreamloopError(Exception):
     """Something a person can mend. `str(error)` names the file, the key or the thing, and the remedy."""
@@ -43,6 +45,49 @@ class VectorError(DreamloopError):
     """A steering vector cannot be saved, found or applied."""
 
     exit_code = 3
+
+
+class ServeError(DreamloopError):
+    """The server that answers cannot be used. `state` is the word for it in `dreamctl status`."""
+
+    exit_code = 7
+    state: ClassVar[str] = "unusable"
+
+
+class ServerDown(ServeError):
+    """The server cannot be reached, is restarting, or did not answer in time."""
+
+    state = "down"
+
+
+class ServerFull(ServeError):
+    """The server has no room for another adapter or request."""
+
+    state = "full"
+
+
+class ServerRefuses(ServeError):
+    """The server does not do what is asked of it: run-time LoRA, steering, sleeping."""
+
+    state = "refuses"
+
+
+class WrongServer(ServeError):
+    """The server has another base model, tokenizer or chat template than the trainer."""
+
+    state = "another model"
+
+
+class BadAnswer(ServeError):
+    """The server said 200 and something that is no answer: empty, cut off, not finite."""
+
+    state = "bad answers"
+
+
+class NotAttested(ServeError):
+    """The server does not answer with the adapter that it lists."""
+
+    state = "mismatch"
 
 
 class AlreadyRunning(DreamloopError):

@@ -172,7 +172,21 @@ class Attention:
 
 
 @runtime_checkable
-class Observer(Protocol):
+class Steerable(Protocol):
+    """Can be pushed by vectors while it answers."""
+
+    def steered(self, vectors: Mapping[int, NDArray[np.float32]], strength: float) -> AbstractContextManager[None]:
+        """While entered, `strength` times a vector (hidden,) is added to what its block puts out, at every token.
+
+        Blocks are counted from 1 (see Layout). Prompt and answer alike, for `generate` and `logprobs` as for whatever
+        looks inside. However the body ends, the model is afterwards as it was; nested ones add up. Raises ValueError
+        for a block or a width that the model does not have.
+        """
+        ...
+
+
+@runtime_checkable
+class Observer(Steerable, Protocol):
     """Looks inside, with the adapter in use: teacher-forced, float32 arrays out, blocks counted from 1 (see Layout)."""
 
     def layout(self) -> Layout:
@@ -201,12 +215,4 @@ class Observer(Protocol):
 
     def mixer_outputs(self, passages: Sequence[Passage], checkpoint: Checkpoint = ignore) -> NDArray[np.float32]:
         """(passages, layers, hidden): what attention or GDN adds to the stream, averaged over the decision tokens."""
-        ...
-
-    def steered(self, vectors: Mapping[int, NDArray[np.float32]], strength: float) -> AbstractContextManager[None]:
-        """While entered, `strength` times a vector (hidden,) is added to what its block puts out, at every token.
-
-        Prompt and answer alike, for `generate` and `logprobs` as for this protocol. However the body ends, the model is
-        afterwards as it was; nested ones add up. Raises ValueError for a block or a width that the model does not have.
-        """
         ...

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.errors import VectorError
-from daemon.models.base import Model, Observer
+from daemon.models.base import Generator, Steerable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ def check(state: Path, behaviors: Sequence[str], base: Callable[[], str]) -> Non
 
 
 @contextlib.contextmanager
-def applied(model: Model, files: Sequence[str]) -> Iterator[None]:
+def applied(model: Generator, files: Sequence[str]) -> Iterator[None]:
     """While entered, the model is steered by these files' vectors, added up; afterwards it is as before.
 
     For answers that are served, never for judging or training. Raises VectorError for a file that does not fit and for
@@ -126,7 +126,7 @@ def applied(model: Model, files: Sequence[str]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for file in files:
-            if not isinstance(model, Observer):
+            if not isinstance(model, Steerable):
                 raise VectorError(
                     f'{type(model).__name__} cannot be steered; empty `serve.steering`, or set `serve.backend` to "hf"'
                 )
