@@ -60,6 +60,12 @@ class ServerDown(ServeError):
     state = "down"
 
 
+class ServerAsleep(ServerDown):
+    """The server sleeps while the trainer has the GPU."""
+
+    state = "asleep"
+
+
 class ServerFull(ServeError):
     """The server has no room for another adapter or request."""
 

@@ -28,7 +28,7 @@ from daemon.models.base import (
     TrainingExample,
     ignore,
 )
-from daemon.models.hf_chat import Chat
+from daemon.models.hf_chat import FALLBACK_LIMIT, Chat
 from daemon.models.hf_observing import Observing
 from daemon.models.hf_slots import Slots
 from policies.records import Recipe
@@ -146,6 +146,10 @@ class HFModel:
                 found[row] = values
             done += len(rows)
         return found
+
+    def encode(self, pairs: Sequence[tuple[Conversation, str]]) -> list[tuple[list[int], list[int]]]:
+        """Per pair the prompt's ids, and the answer's with the end of turn."""
+        return [self.chat.pair(prompt, answer) for prompt, answer in pairs]
 
     def divergence(
         self, texts: Sequence[str | tuple[Conversation, str]], adapter: Path | None, checkpoint: Checkpoint = ignore
@@ -318,7 +322,7 @@ def load(
         tokenizer,
         folder=folder,
         stops=ends if isinstance(ends, list) else [] if ends is None else [ends],
-        limit=int(limit) if limit != math.inf else 32768,
+        limit=int(limit) if limit != math.inf else FALLBACK_LIMIT,
     )
     return HFModel(
         net, chat, folder=folder, generate_batch=generate_batch, batch_tokens=batch_tokens, room=adapters_kept

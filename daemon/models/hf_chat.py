@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from daemon.errors import DreamloopError, ModelMissing
 from daemon.models.base import Conversation
 from policies.records import ChatMessage
 
+FALLBACK_LIMIT = 32768  # tokens, for a model that does not say how long a sequence may be
 _SENTINEL = "\ue000sentinel\ue000"  # nobody writes this (a private-use character)
 
 
@@ -119,3 +121,28 @@ class Chat:
         if self._tokenizer.eos_token_id is None:
             raise ModelMissing(f"{self._folder}: neither its chat template nor its tokenizer says how a turn ends")
         return int(self._tokenizer.eos_token_id)
+
+
+def from_folder(folder: Path, *, context: int | None = None) -> Chat:
+    """The chat of a model's folder, without the model: for those that only talk to a server. Raises ModelMissing.
+
+    `context` bounds the sequence length below the model's own.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        generation = folder / "generation_config.json"
+        ends = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else {}
+    except Exception as error:  # transformers raises ValueError, OSError, KeyError and others here
+        raise ModelMissing(f"{folder}: its tokenizer cannot be loaded: {type(error).__name__}: {error}") from error
+    text = config.get("text_config", config)  # a model that also sees keeps its language part there
+    stops = ends.get("eos_token_id", text.get("eos_token_id"))
+    limit = int(text.get("max_position_embeddings") or FALLBACK_LIMIT)
+    return Chat(
+        tokenizer,
+        folder=folder,
+        stops=stops if isinstance(stops, list) else [] if stops is None else [stops],
+        limit=min(limit, context or limit),
+    )

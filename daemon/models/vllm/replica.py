@@ -1,0 +1,179 @@
+"""One replica: a server, and which versions it was seen to serve as trained since it started.
+
+load -> attest: nothing is asked of a version on a replica before that, and a replica that was restarted begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from daemon.errors import NotAttested, ServeError, ServerAsleep, ServerDown, WrongServer
+from daemon.models import loading
+from daemon.models.vllm.attesting import attested, same_template
+from daemon.models.vllm.server import Facts, Server
+from daemon.models.vllm.steering import HELLO, STEER, Steering, applied, need, stored
+from daemon.models.vllm.versions import PREFIX, Version
+from policies.serve.attestation import Attestation
+
+log = logging.getLogger("dreamloop.serve")
+
+
+class Replica:
+    """`base` is the version without adapter, `fingerprint` that of its weights; `tolerance` is in nats per token."""
+
+    def __init__(self, server: Server, base: Version, *, fingerprint: str, tolerance: float) -> None:
+        self.server = server
+        self.facts: Facts | None = None
+        self.attestations: dict[str, Attestation] = {}  # by the version's salt, since the server started
+        self.in_flight = 0
+        self.trouble: ServeError | None = None
+        self._base = base
+        self._fingerprint = fingerprint
+        self._tolerance = tolerance
+        self._settling = asyncio.Lock()
+        self._stored: set[str] = set()  # vectors that the server has
+        self._hello: list[Any] = []
+
+    def serves(self, version: Version) -> bool:
+        """Was it attested, as far as is known?"""
+        found = self.attestations.get(version.salt)
+        return found is not None and found.ok and self.facts is not None
+
+    def name_of(self, version: Version) -> str:
+        """What the server calls a version."""
+        if version.is_base:
+            return self.facts.base if self.facts else ""
+        return version.name
+
+    async def settle(self, version: Version, *, again: bool = False) -> Attestation:
+        """See that the server has this version and answers with it; `again` also when that was seen before.
+
+        Raises ServeError: WrongServer for another base, NotAttested when it answers with something else.
+        """
+        async with self._settling:
+            try:
+                found = await self._settle(version, again)
+            except ServeError as error:
+                self.trouble = error
+                raise
+            self.trouble = None
+            return found
+
+    async def unload(self, keep: Collection[Version]) -> list[str]:
+        """Unload every version of ours but these, once no request runs on it any more; what was unloaded."""
+        facts = await self.server.facts()
+        names = {version.name for version in keep}
+        gone = [n for n in facts.adapters if n.startswith(PREFIX) and n not in names and n not in facts.busy]
+        for name in gone:
+            await self.server.unload(name)
+        if gone:
+            salts = {version.salt for version in keep} | {self._base.salt}
+            self.attestations = {salt: found for salt, found in self.attestations.items() if salt in salts}
+        return gone
+
+    async def steer(self, steering: Steering, *, layers: int | None = None, hidden: int | None = None) -> None:
+        """Store what these vectors are on the server, where that is not done. Raises ServerRefuses.
+
+        With the model's `layers` and width `hidden` it is asked first whether it can steer at all.
+        """
+        if layers is not None and hidden is not None:
+            self._hello = await self.server.rpc(HELLO)
+            need(self._hello, layers=layers, hidden=hidden)
+        for name, vectors in steering.stored.items():
+            if name not in self._stored:
+                stored(await self.server.rpc(STEER, name, vectors), name)
+                self._stored.add(name)
+
+    async def steered(self, steering: Steering) -> None:
+        """Did it keep the vectors since `steer` asked? Raises BadAnswer."""
+        if self._hello:
+            applied(self._hello, await self.server.rpc(HELLO), steering)
+
+    def forget(self) -> None:
+        """Whatever was seen of the server holds no more: it is looked at again before anything is asked of it."""
+        self.facts = None
+        self.attestations.clear()
+        self._stored.clear()
+
+    async def _settle(self, version: Version, again: bool) -> Attestation:
+        try:
+            facts = await self.server.facts()
+        except ServerDown:
+            self.forget()
+            raise
+        if self.facts is None or self.facts.started != facts.started:
+            self.forget()
+            self._same_base(facts)
+        if await self.server.asleep():
+            self.forget()  # waking has corrupted adapters elsewhere: nothing that was seen before counts
+            raise ServerAsleep(f"{self.server.url}: is asleep (`serve.sharing`); it wakes when training is over")
+        self.facts = facts
+        await self._attest(self._base, again=again)
+        if version.is_base:
+            return self.attestations[version.salt]
+        there = facts.adapters.get(version.name)
+        if there != version.path:
+            if there is not None:  # a name that got another path: both must go, so that the cache has another key
+                await self.server.unload(version.name)
+            self.attestations.pop(version.salt, None)
+            await self.server.load(version.name, version.path)
+        return await self._attest(version, again=again)
+
+    async def _attest(self, version: Version, *, again: bool) -> Attestation:
+        known = self.attestations.get(version.salt)
+        if known is not None and known.ok and not again:
+            return known
+        reference = await asyncio.to_thread(version.reference)
+        name = self.name_of(version)
+        if version.is_base and not again:
+            await same_template(self.server, name, reference)
+        found = await attested(self.server, name, version, reference, self._tolerance)
+        self.attestations[version.salt] = found
+        if found.ok:
+            log.info("%s: attested %s: %s", self.server.url, name, found.words)
+            return found
+        log.error("%s: %s is not served as trained (%s): %s", self.server.url, name, found.state, found.words)
+        if version.is_base:
+            raise WrongServer(
+                f"{self.server.url}: its base model is not the one that is trained here: {found.words}. Serve the "
+                "folder of `model.path`; if it is the same model in another precision, raise `judge.parity_tolerance`"
+            )
+        raise NotAttested(f"{self.server.url}: lists {name} and does not serve it: {found.words}")
+
+    def _same_base(self, facts: Facts) -> None:
+        """Compare the weights where the server's folder can be read here; elsewhere attestation has to tell."""
+        root = Path(facts.root)
+        if root.is_dir() and any(root.glob("*.safetensors")) and (root / "tokenizer.json").is_file():
+            theirs = loading.fingerprint(root)
+            if theirs != self._fingerprint:
+                raise WrongServer(
+                    f"{self.server.url}: serves {root} (fingerprint {theirs[:12]}), and `model.path` has "
+                    f"{self._fingerprint[:12]}; start it on the folder of `model.path`"
+                )
+
+    def told(self, version: Version) -> dict[str, Any]:
+        """Where it stands, as plain data for `dreamctl status`."""
+        found = self.attestations.get(version.salt)
+        trouble = self.trouble
+        if trouble is not None:
+            state, why = trouble.state, str(trouble)
+        elif found is not None:
+            state, why = ("attested" if found.ok else "mismatch"), found.words
+        else:
+            state, why = "unknown", "not asked yet"
+        return {
+            "url": self.server.url,
+            "state": state,
+            "why": why,
+            "version": self.facts.version if self.facts else None,
+            "started": self.facts.started if self.facts else None,
+            "serves": self.name_of(version) or None,
+            "adapters": sorted(self.facts.adapters) if self.facts else [],
+            "apart": found.apart if found else None,
+            "share": found.share if found else None,
+            "distinct": found.distinct if found else None,
+        }

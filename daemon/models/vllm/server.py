@@ -1,0 +1,225 @@
+"""One vLLM server over its HTTP API: the only file that knows its paths and how it words its troubles.
+
+Stable to build on are /health, /version, /metrics, /tokenize, /v1/models, /v1/completions and the LoRA endpoints;
+/collective_rpc, /sleep and /wake_up exist in its development mode only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import openai
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon.errors import BadAnswer, ServeError, ServerDown, ServerFull, ServerRefuses
+
+_LORA = "vllm:lora_requests_info"
+_STARTED = "process_start_time_seconds"
+
+
+class Forgotten(ServeError):
+    """The server does not know a model by this name (any more)."""
+
+    state = "forgot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a server says of itself. `started` (epoch seconds) changes when it was restarted.
+
+    `base` is the name of its base model and `root` where that was loaded from; `adapters` are name -> path; `busy` are
+    the adapters that some request runs on or waits for.
+    """
+
+    version: str
+    started: float
+    base: str
+    root: str
+    adapters: Mapping[str, str]
+    busy: frozenset[str]
+    longest: int
+
+
+class Server:
+    """Async. At most `concurrency` completions are in flight; the others wait here, not in the server's queue.
+
+    Every method raises ServerDown, ServerFull, ServerRefuses or BadAnswer with the address and the remedy.
+    """
+
+    def __init__(self, url: str, *, key: str = "", timeout: float = 120.0, concurrency: int = 32) -> None:
+        self.url = url
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(concurrency)
+        # what is tried again is decided above, where it is known whether the adapter must be loaded anew
+        self._client = openai.AsyncOpenAI(
+            base_url=f"{url}/v1", api_key=key or "none", timeout=timeout, max_retries=0, organization="", project=""
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def health(self) -> None:
+        """Returns when the server and its engine are up."""
+        await self._call("get", f"{self.url}/health", str)
+
+    async def facts(self) -> Facts:
+        """Version, start time, base and adapters."""
+        version, text, listed = await asyncio.gather(
+            self._call("get", f"{self.url}/version", object),
+            self._call("get", f"{self.url}/metrics", str),
+            self._call("get", "/models", object),
+        )
+        try:
+            models = listed["data"]
+            base = next(model for model in models if not model.get("parent"))
+            adapters = {str(model["id"]): str(model["root"]) for model in models if model.get("parent")}
+            started, busy = _read_metrics(text)
+            return Facts(
+                version=str(version["version"]),
+                started=started,
+                base=str(base["id"]),
+                root=str(base["root"]),
+                adapters=adapters,
+                busy=busy,
+                longest=int(base.get("max_model_len") or 0),
+            )
+        except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
+            raise BadAnswer(
+                f"{self.url}: does not describe itself as a vLLM server does ({type(error).__name__}: {error}); is "
+                "`serve.url` right?"
+            ) from error
+
+    async def load(self, name: str, path: str) -> None:
+        """Load an adapter from a folder that the server can read."""
+        try:
+            await self._call("post", "/load_lora_adapter", str, {"lora_name": name, "lora_path": path})
+        except Forgotten as error:
+            if "No adapter found" in str(error):
+                raise ServerRefuses(
+                    f"{self.url}: does not find {path}; it must see the folder where versions are published: mount it, "
+                    "and say in `serve.published_as` under which path"
+                ) from error
+            raise ServerRefuses(
+                f"{self.url}: is not allowed to load adapters at run time; start it with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
+            ) from error
+
+    async def unload(self, name: str) -> None:
+        """Forget an adapter; one that is not loaded is no error. Requests that run on it are finished by the server."""
+        try:
+            await self._call("post", "/unload_lora_adapter", str, {"lora_name": name})
+        except (Forgotten, BadAnswer):
+            if name in (await self.facts()).adapters:
+                raise
+
+    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One completion. Raises Forgotten for a model that the server does not list."""
+        async with self._slots:
+            found = await self._call("post", "/completions", object, dict(body))
+        if not isinstance(found, dict):
+            raise BadAnswer(f"{self.url}: answered a completion with {type(found).__name__}")
+        return cast("dict[str, Any]", found)
+
+    async def tokenize(self, model: str, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """A conversation's token ids by the server's own chat template, up to where the assistant answers."""
+        body = {
+            "model": model,
+            "messages": list(messages),
+            "add_generation_prompt": True,
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+        found = await self._call("post", f"{self.url}/tokenize", object, body)
+        if not isinstance(found, dict) or not isinstance(found.get("tokens"), list):
+            raise BadAnswer(f"{self.url}: /tokenize returned no tokens")
+        return [int(token) for token in found["tokens"]]
+
+    async def rpc(self, method: str, *arguments: str) -> list[Any]:
+        """Call a method of the worker extension on every worker. Raises ServerRefuses when there is none."""
+        try:
+            found = await self._call(
+                "post", f"{self.url}/collective_rpc", object, {"method": method, "args": list(arguments)}
+            )
+        except (Forgotten, BadAnswer) as error:
+            raise ServerRefuses(
+                f"{self.url}: has no worker extension, so it cannot be steered; start it with "
+                f"VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls (docs/SERVING.md): {error}"
+            ) from error
+        return list(found["results"]) if isinstance(found, dict) else []
+
+    async def sleep(self) -> None:
+        """Free the GPU's memory for a while (level 1: weights to the host). Raises ServerRefuses when it cannot."""
+        await self._develop("/sleep?level=1")
+
+    async def wake(self) -> None:
+        """Take the GPU's memory again."""
+        await self._develop("/wake_up")
+
+    async def asleep(self) -> bool:
+        """Does it sleep? One that cannot does not."""
+        try:
+            found = await self._call("get", f"{self.url}/is_sleeping", object)
+        except Forgotten:
+            return False
+        return isinstance(found, dict) and bool(found.get("is_sleeping"))
+
+    async def _develop(self, path: str) -> None:
+        try:
+            await self._call("post", f"{self.url}{path}", str)
+        except Forgotten as error:
+            raise ServerRefuses(
+                f"{self.url}: cannot sleep; start it with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1, or set "
+                '`serve.sharing` to "separate" or "coexist"'
+            ) from error
+
+    async def _call(self, verb: str, path: str, kind: Any, body: Mapping[str, Any] | None = None) -> Any:
+        try:
+            if verb == "get":
+                return await self._client.get(path, cast_to=kind)
+            return await self._client.post(path, cast_to=kind, body=body)
+        except openai.APITimeoutError as error:
+            raise ServerDown(
+                f"{self.url}: did not answer within {self._timeout:g} s (`serve.timeout_seconds`); it is "
+                "overloaded, or hangs"
+            ) from error
+        except openai.APIConnectionError as error:
+            why = error.__cause__ or error
+            raise ServerDown(f"{self.url}: cannot be reached ({why}); start the server, or mend `serve.url`") from error
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from error
+        except (openai.APIError, ValueError) as error:
+            raise BadAnswer(f"{self.url}: said something that is not JSON: {error}") from error
+
+    def _refusal(self, error: openai.APIStatusError) -> ServeError:
+        body = error.body if isinstance(error.body, dict) else {}
+        words = str(body.get("message") or error.message)[:400]
+        status = error.status_code
+        if status in (401, 403):
+            return ServerRefuses(f"{self.url}: refuses without its API key; put it into a file, `serve.api_key_file`")
+        if status in (404, 405):
+            return Forgotten(f"{self.url}: {words}")
+        if status == 429 or "No free lora slots" in words:
+            return ServerFull(
+                f"{self.url}: has no room ({words}); raise --max-loras or --max-num-seqs, or lower `serve.concurrency`"
+            )
+        if status in (502, 503, 504) or "EngineCore" in words or "EngineDead" in words:
+            return ServerDown(f"{self.url}: is not ready ({status}: {words}); see its log")
+        return BadAnswer(f"{self.url}: {status}: {words}")
+
+
+def _read_metrics(text: str) -> tuple[float, frozenset[str]]:
+    """When the server started, and the adapters in use at the last time its engine said so."""
+    wanted = "\n".join(line for line in text.splitlines() if line.startswith((_STARTED, _LORA))) + "\n"
+    started, latest, busy = 0.0, -1.0, frozenset[str]()
+    for family in text_string_to_metric_families(wanted):
+        for sample in family.samples:
+            if sample.name == _STARTED:
+                started = sample.value
+            elif sample.name == _LORA and sample.value > latest:  # the value is when it was written
+                latest = sample.value
+                words = (sample.labels.get(f"{state}_lora_adapters", "") for state in ("running", "waiting"))
+                busy = frozenset(name for part in words for name in part.split(",") if name)
+    return started, busy
