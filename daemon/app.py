@@ -36,7 +36,7 @@ from daemon.schedule import Schedule, trigger
 from daemon.settings import FACT as OVERRIDES
 from daemon.settings import Settings
 from daemon.stations.base import View
-from daemon.stations.choice import ENTRY, policy
+from daemon.stations.choice import check as check_policies
 from daemon.stations.dream import Dreaming
 from daemon.stations.grade import Grade
 from daemon.stations.guard import Guard
@@ -82,8 +82,7 @@ class App:
         behaviors = behavior_files.load(folder, [*config.behaviors.train, *config.behaviors.guard])
         model = resolve(config.model.path) if config.model.path == "nano" else config.resolve(config.model.path)
         check(model)
-        for station in ENTRY:
-            policy(station, getattr(config, station).policy)
+        check_policies(config)
         remembering = Remembering(config)
         for behavior in behaviors.values():
             file = folder / f"{behavior.name}.toml"
