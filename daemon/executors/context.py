@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from daemon.errors import Cancelled
 from daemon.events import Job, Progress
 from daemon.executors.base import WorkerSpec
-from daemon.models.base import Model
+from daemon.models.base import Generator, Model, Sleeps
 
 _BETWEEN_REPORTS = 0.1
 _NEVER_PAUSED = "chat."  # light work: a pause is for what takes a device for minutes
@@ -68,6 +69,7 @@ class WorkerContext:
         control: Control,
         report: Callable[[Progress], None],
         clock: Callable[[], float] = time.monotonic,
+        served: Callable[[], Generator] | None = None,
     ) -> None:
         self._job = job
         self._spec = spec
@@ -75,12 +77,29 @@ class WorkerContext:
         self._control = control
         self._report = report
         self._clock = clock
+        self._served = served or model
         self._last: tuple[float, int, str] | None = None
 
     @property
     def model(self) -> Model:
         """The worker's model, loaded at first use. Raises ModelMissing."""
         return self._model()
+
+    @property
+    def served(self) -> Generator:
+        """What answers as people are answered; see `daemon.executors.base.Context`."""
+        return self._served()
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Servers that share the GPU sleep while this is entered, where that is configured."""
+        if self._spec.served is None or not self._spec.served.sleeps:
+            yield
+            return
+        served = self.served
+        assert isinstance(served, Sleeps)
+        with served.asleep():
+            yield
 
     @property
     def spec(self) -> WorkerSpec:

@@ -8,29 +8,42 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon.errors import BehaviorError, Cancelled, CannotAnswer, ConfigError, ModelMissing
+from daemon.errors import (
+    BehaviorError,
+    Cancelled,
+    CannotAnswer,
+    ConfigError,
+    ModelMissing,
+    ServerRefuses,
+    WrongServer,
+)
 from daemon.errors import DreamloopError as Expected
 from daemon.events import Job, JobFailed, JobFinished, Progress
 from daemon.executors.base import WorkerSpec
 from daemon.executors.context import Control, WorkerContext
 from daemon.executors.runners import UnknownKind, runner
-from daemon.models.base import Model
+from daemon.models.base import Generator, Model
 
 log = logging.getLogger("dreamloop.worker")
 
 # What trying again does not mend: a wrong configuration, and mistakes in the program.
 _HOPELESS = (
-    Cancelled, CannotAnswer, ConfigError, BehaviorError, ModelMissing, UnknownKind,
+    Cancelled, CannotAnswer, ConfigError, BehaviorError, ModelMissing, ServerRefuses, WrongServer, UnknownKind,
     TypeError, AttributeError, LookupError, NameError, ImportError, AssertionError, NotImplementedError,
 )  # fmt: skip
 
 
 def run(
-    job: Job, spec: WorkerSpec, model: Callable[[], Model], control: Control, report: Callable[[Progress], None]
+    job: Job,
+    spec: WorkerSpec,
+    model: Callable[[], Model],
+    control: Control,
+    report: Callable[[Progress], None],
+    served: Callable[[], Generator] | None = None,
 ) -> JobFinished | JobFailed:
     """Run `job` and say how it ended; never raises for what the job did (KeyboardInterrupt and SystemExit pass)."""
     began = time.monotonic()
-    context = WorkerContext(job, spec, model, control, report)
+    context = WorkerContext(job, spec, model, control, report, served=served)
     try:
         control.pass_or_raise(job)
         result = runner(job.kind)(dict(job.payload), context)

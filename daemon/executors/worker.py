@@ -23,7 +23,7 @@ from daemon.executors import wire
 from daemon.executors.context import Control
 from daemon.executors.running import explain, run
 from daemon.models import loading
-from daemon.models.base import Model
+from daemon.models.base import Generator, Model
 
 log = logging.getLogger("dreamloop.worker")
 LEAVING_SECONDS = 2.0  # to reach a checkpoint, or to finish a save, before the process ends regardless
@@ -39,6 +39,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[wire.Run | None] = queue.SimpleQueue()
         self._control = Control()
         self._model: Model | None = None
+        self._served: Generator | None = None
 
     def work(self) -> None:
         """Load the model, then run jobs until told to leave."""
@@ -50,7 +51,7 @@ class Worker:
         except Exception as error:  # every job will say so; a later one may find the model in its place
             log.error("the model cannot be loaded: %s", explain(error))
         while (order := self._jobs.get()) is not None:
-            event = run(order.job, self._spec, self._load, self._control, self._report)
+            event = run(order.job, self._spec, self._load, self._control, self._report, self._serve)
             try:
                 content = wire.checked(event)
             except DreamloopError as error:
@@ -62,6 +63,13 @@ class Worker:
         if self._model is None:
             self._model = loading.load(self._spec.backend, threads=self._spec.threads, **self._spec.options)
         return self._model
+
+    def _serve(self) -> Generator:
+        if self._spec.served is None:
+            return self._load()
+        if self._served is None:
+            self._served = loading.load(self._spec.served.backend, **self._spec.served.options)
+        return self._served
 
     def _report(self, progress: Progress) -> None:
         self._send(wire.dump(progress))
@@ -103,6 +111,8 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    for chatty in ("httpx", "httpx2", "openai"):  # a line for every request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"(transformers|peft|torch)\b")
     os.set_inheritable(descriptor, False)
     connection = Connection(descriptor)

@@ -111,6 +111,15 @@ class Diverges(Protocol):
         ...
 
 
+@runtime_checkable
+class Sleeps(Protocol):
+    """A model on a GPU that it can leave for a while."""
+
+    def asleep(self) -> AbstractContextManager[None]:
+        """While entered, its memory on the GPU is free; afterwards it answers again."""
+        ...
+
+
 class Model(Generator, Learner, Diverges, Protocol):
     """A model with every capability the loop itself needs."""
 

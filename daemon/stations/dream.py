@@ -157,9 +157,9 @@ def _portable(seed: Seed, view: View) -> dict[str, Any]:
 
 def write(payload: dict[str, Any], context: Context) -> Result:
     """Write one dream per seed."""
-    context.model.use(folder(payload["adapter_folder"]))
+    context.served.use(folder(payload["adapter_folder"]))
     seeds = payload["seeds"]
-    texts = context.model.generate(
+    texts = context.served.generate(
         [ask(seed["pattern"], seed["memories"], seed["band"]) for seed in seeds],
         Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
         lambda done, total: context.checkpoint(done, total, "dreaming"),

@@ -92,10 +92,10 @@ def history(view: View) -> list[Graded]:
 
 def answer(payload: dict[str, Any], context: Context) -> Result:
     """Answer each dream k times with the serving adapter and judge the answers."""
-    context.model.use(folder(payload["adapter_folder"]))
-    judges = load_each(payload["judges"], context.model, context.spec.behaviors)
+    context.served.use(folder(payload["adapter_folder"]))
+    judges = load_each(payload["judges"], context.served, context.spec.behaviors)
     asked = [dream for dream in payload["dreams"] for _ in range(payload["answers"])]
-    answers = context.model.generate(
+    answers = context.served.generate(
         [[ChatMessage(role="user", content=dream["text"])] for dream in asked],
         Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"]),
         lambda done, total: context.checkpoint(done, total, "answering dreams"),

@@ -221,7 +221,7 @@ def _streams(
 
 def probe(payload: dict[str, Any], context: Context) -> Result:
     """Answer the chosen probes with the serving adapter; notes give 1.0 for each that failed, by behaviour."""
-    context.model.use(folder(payload["adapter_folder"]))
+    context.served.use(folder(payload["adapter_folder"]))
     files = {file.stem: file for file in context.spec.behaviors}
     sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
     failed = {}
@@ -229,13 +229,13 @@ def probe(payload: dict[str, Any], context: Context) -> Result:
         behavior = behavior_files.read(files[name])
         wanted = set(chosen)
         values = behavior_probe.measure(
-            context.model,
+            context.served,
             [p for p in behavior.probes if p.id in wanted],
-            load_judge(behavior.judge, model=context.model, behaviors={name: behavior}),
+            load_judge(behavior.judge, model=context.served, behaviors={name: behavior}),
             name,
             samples=1,
             sampling=sampling,
-            answering=vectors.applied(context.model, payload["steering"]),
+            answering=vectors.applied(context.served, payload["steering"]),
             checkpoint=partial(context.checkpoint, note=f"probing {name}"),
         )
         failed[name] = [1 - value for value in values]

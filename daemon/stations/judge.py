@@ -1,7 +1,8 @@
-"""Judge: measure a candidate and its parent on the same probes, attest that it is served as it was trained, decide.
+"""Judge: attest that a candidate is served as it was trained, measure it and its parent on the same probes, decide.
 
-Two jobs, one after the other. `judge.measure` runs on the training side; `judge.attest` runs on the serving side,
-which loads the adapter from its folder as any request would, so a layer that serving silently drops shows up here.
+Two jobs, one after the other. `judge.attest` runs on the serving side, which loads the adapter from its folder as any
+request would, so a layer that serving silently drops shows up here; what is not served as trained is not measured.
+`judge.measure` asks whatever answers people.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from daemon import behaviors as behavior_files
+from daemon.errors import NotAttested
 from daemon.events import Job, JobFinished, Result, Stage
 from daemon.executors.base import Context
 from daemon.judges.base import load as load_judge
 from daemon.models.base import Sampling
 from daemon.probes import behavior as behavior_probe
 from daemon.probes import divergence, general, parity
+from daemon.probes.attestation import Publishes
 from daemon.stations.base import Move, Plan, View, folder_of
 from daemon.stations.choice import policy
 from policies.behaviors import Behavior, Probe
@@ -36,7 +39,7 @@ class Judge:
     name: ClassVar[Stage] = "judge"
 
     def plan(self, view: View) -> Plan:
-        """Measure the newest adapter that was not judged yet, and its parent unless that is known already.
+        """Attest the newest adapter that was not judged yet.
 
         Adapters whose parent serves no more (their cycle failed before they were judged) are set aside: measured
         against it they would say nothing about what serves now.
@@ -50,32 +53,37 @@ class Judge:
         )
         if candidate is None:
             return Plan(moves=stale)
-        who: list[str | None] = [candidate.id]
-        for other in (candidate.parent, None):  # the base is the anchor against decline in small steps
-            if other not in who and not _measured(view, other):
-                who.append(other)
-        return Plan(jobs=(measuring(view, who, split=ROTATING, key=[candidate.id, 1]),), moves=stale)
+        attest = Job.make(
+            "judge.attest",
+            lane="serve",
+            cycle=view.cycle,
+            key=candidate.id,
+            adapter=candidate.id,
+            adapter_folder=folder_of(view, candidate.id),
+            parity=parity.fixed_pairs(view.behaviors.values()),
+        )
+        return Plan(jobs=(attest,), moves=stale)
 
     def absorb(self, done: JobFinished, view: View) -> Plan:
-        """After measuring attest, after attesting decide; where more answers would settle it, look once more first."""
+        """After attesting measure, after measuring decide; where more answers would settle it, look once more first.
+
+        The parent is measured too, and the base, which is the anchor against decline in small steps; unless they were
+        measured on the same probes before.
+        """
         candidate = self._candidate(view)
         records = tuple(done.result.records)
         if candidate is None:
             return Plan(records=records)
-        if done.job.kind == "judge.measure" and done.job.payload["look"] == 1:
-            attest = Job.make(
-                "judge.attest",
-                lane="serve",
-                cycle=view.cycle,
-                key=candidate.id,
-                adapter=candidate.id,
-                adapter_folder=folder_of(view, candidate.id),
-                parity=parity.fixed_pairs(view.behaviors.values()),
-            )
-            return Plan(records=records, jobs=(attest,))
-        if done.job.kind == "judge.attest":
-            records = (self._parity(candidate, done.result.notes["parity"], view),)
-        return self._decide(candidate, records, view, last_look=done.job.kind == "judge.measure")
+        if done.job.kind == "judge.measure":
+            return self._decide(candidate, records, view, last_look=done.job.payload["look"] > 1)
+        attested = self._parity(candidate, done.result.notes, view)
+        if not attested.value <= view.config.judge.parity_tolerance:
+            return self._decide(candidate, (attested,), view, last_look=True, words=done.result.notes.get("words", ""))
+        who: list[str | None] = [candidate.id]
+        for other in (candidate.parent, None):
+            if other not in who and not _measured(view, other):
+                who.append(other)
+        return Plan(records=(attested,), jobs=(measuring(view, who, split=ROTATING, key=[candidate.id, 1]),))
 
     def _candidate(self, view: View) -> Adapter | None:
         waiting = [id for id, state in view.store.adapter_states().items() if state == "trained"]
@@ -83,16 +91,22 @@ class Judge:
         mine = [a for a in found if a.parent == view.serving or a.cycle == view.cycle]
         return mine[-1] if mine else None
 
-    def _parity(self, candidate: Adapter, served: list[list[float]], view: View) -> Measurement:
-        as_trained = view.store.fact(f"parity/{candidate.id}")
-        apart = parity.difference(as_trained, served) if as_trained else math.inf
+    def _parity(self, candidate: Adapter, notes: Mapping[str, Any], view: View) -> Measurement:
+        """How far what is served is from what was trained. Servers compare by themselves, on probes of their own."""
+        if "excess" in notes:
+            apart, n = (notes["excess"] if notes["ok"] else math.inf), notes["n"]
+        else:
+            served, as_trained = notes["parity"], view.store.fact(f"parity/{candidate.id}")
+            apart, n = (parity.difference(as_trained, served) if as_trained else math.inf), len(served)
         return Measurement(
             id=content_id("measurement", "parity", candidate.id, view.cycle),
             probe="parity", adapter=candidate.id, behavior="", kind="", band="", split=ROTATING,
-            value=apart, low=apart, high=apart, n=len(served), items=(), values=(), cycle=view.cycle, at=view.now,
+            value=apart, low=apart, high=apart, n=n, items=(), values=(), cycle=view.cycle, at=view.now,
         )  # fmt: skip
 
-    def _decide(self, candidate: Adapter, new: tuple[Measurement, ...], view: View, *, last_look: bool) -> Plan:
+    def _decide(
+        self, candidate: Adapter, new: tuple[Measurement, ...], view: View, *, last_look: bool, words: str = ""
+    ) -> Plan:
         settings = view.config.judge
         shown = evidence(view, candidate, new)
         ruling: Ruling = policy(self.name, settings.policy).decide(
@@ -112,6 +126,8 @@ class Judge:
             again = measuring(view, who, split=ROTATING, key=[candidate.id, 2], look=2, parts=parts)
             return Plan(records=new, jobs=(again,), note="more answers for " + ", ".join(map(" ".join, parts)))
         decision, reasons = ruling.decision, ruling.reasons
+        if words:
+            reasons = (words, *reasons)
         if decision == "promote" and candidate.parent != view.serving:
             decision = "hold"  # an operator changed the serving adapter while this one was in the making
             reasons = (f"its parent {candidate.parent or 'base'} does not serve any more", *reasons)
@@ -261,7 +277,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
     """Every probe on every adapter named, in one go; progress counts answers."""
     files = {file.stem: file for file in context.spec.behaviors}
     behaviors = [behavior_files.read(files[name]) for name in payload["behaviors"]]
-    judges = {b.name: load_judge(b.judge, model=context.model, behaviors={b.name: b}) for b in behaviors}
+    judges = {b.name: load_judge(b.judge, model=context.served, behaviors={b.name: b}) for b in behaviors}
     again = payload["look"] > 1
     rows = general.load(context.spec.general, payload["split"]) if context.spec.general and not again else []
     parts: list[tuple[Kind, str, int | None]] = [
@@ -286,11 +302,11 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
 
     records: list[Measurement] = []
     for adapter, folder in payload["who"]:
-        context.model.use(Path(folder) if folder else None)
+        context.served.use(Path(folder) if folder else None)
         for behavior, kind, split, probes in plan:
             samples = 1 if split == CANARY else payload["samples"]
             record = behavior_probe.measurement(
-                context.model,
+                context.served,
                 probes,
                 judges[behavior.name],
                 behavior.name,
@@ -307,7 +323,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
             records.append(record)
             done += len(probes) * samples
         records += general.measurements(
-            context.model,
+            context.served,
             rows,
             max_tokens=payload["max_tokens"],
             checkpoint=checkpoint(f"general skill on {adapter or 'base'}"),
@@ -333,9 +349,16 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
 
 
 def attest(payload: dict[str, Any], context: Context) -> Result:
-    """What the candidate says as served: loaded from its folder by the process that serves."""
-    context.model.use(Path(payload["adapter_folder"]))
-    return Result(notes={"parity": parity.score(context.model, payload["parity"])})
+    """What the candidate says as served: loaded from its folder by whatever serves."""
+    served, folder = context.served, Path(payload["adapter_folder"])
+    if not isinstance(served, Publishes):
+        served.use(folder)
+        return Result(notes={"parity": parity.score(served, payload["parity"])})
+    try:
+        found = served.attest(folder)
+    except NotAttested as error:
+        return Result(notes={"ok": False, "excess": 0.0, "n": 0, "words": str(error)})
+    return Result(notes={"ok": True, "excess": found.excess, "n": found.n, "words": found.words})
 
 
 RUNNERS = {"judge.measure": measure, "judge.attest": attest}

@@ -20,7 +20,7 @@ from daemon.executors.base import Context
 from daemon.judges.base import judge_mixed, load_each
 from daemon.models import adapters
 from daemon.models.base import Sampling, Trained, TrainingExample, folder
-from daemon.probes import parity
+from daemon.probes import attestation, parity
 from daemon.stations.base import Plan, View, folder_of
 from daemon.stations.choice import policy
 from daemon.stations.material import counter_examples, general_examples
@@ -237,11 +237,11 @@ def _item(source: str, origin: str, behavior: str, prompt: list[ChatMessage], re
 
 def distil(payload: dict[str, Any], context: Context) -> Result:
     """Answer failed scenarios with guidance in context; keep the first answer that passes, without the guidance."""
-    context.model.use(folder(payload["adapter_folder"]))
-    judges = load_each(payload["judges"], context.model, context.spec.behaviors)
+    context.served.use(folder(payload["adapter_folder"]))
+    judges = load_each(payload["judges"], context.served, context.spec.behaviors)
     items = payload["items"]
     asked = [item for item in items for _ in range(payload["answers"])]
-    answers = context.model.generate(
+    answers = context.served.generate(
         [
             [
                 ChatMessage(role="system", content=f"memory: {payload['guidance'][item['behavior']]}"),
@@ -302,20 +302,22 @@ def update(payload: dict[str, Any], context: Context) -> Result:
         )
         context.model.use(into)
     else:
-        trained = context.model.train(
-            [
-                TrainingExample(
-                    prompt=tuple(ChatMessage(role=role, content=content) for role, content in example["prompt"]),
-                    target=example["target"],
-                )
-                for example in payload["examples"]
-            ],
-            recipe,
-            parent=folder(payload["parent_folder"]),
-            into=into,
-            card={key: payload[key] for key in ("adapter", "parent", "batch", "cycle")},
-            checkpoint=lambda done, total: context.checkpoint(done, total, "training"),
-        )
+        examples = [
+            TrainingExample(
+                prompt=tuple(ChatMessage(role=role, content=content) for role, content in example["prompt"]),
+                target=example["target"],
+            )
+            for example in payload["examples"]
+        ]
+        with context.training():
+            trained = context.model.train(
+                examples,
+                recipe,
+                parent=folder(payload["parent_folder"]),
+                into=into,
+                card={key: payload[key] for key in ("adapter", "parent", "batch", "cycle")},
+                checkpoint=lambda done, total: context.checkpoint(done, total, "training"),
+            )
     adapter = Adapter(
         id=payload["adapter"],
         parent=payload["parent"],
@@ -329,6 +331,7 @@ def update(payload: dict[str, Any], context: Context) -> Result:
         at=payload["now"],
     )
     as_trained = parity.score(context.model, payload["parity"])
+    attestation.publish(context.model, context.served, payload["parity"], into, folder(payload["parent_folder"]))
     counts = Counter(example["origin"] for example in payload["examples"])
     return Result(records=(adapter,), notes={"parity": as_trained, "counts": dict(counts)})
 

@@ -13,11 +13,11 @@ from policies.records import ChatMessage
 
 def answer(payload: dict[str, Any], context: Context) -> Result:
     """Answer `messages` ([{role, content}]) with the serving adapter, steered as configured."""
-    context.model.use(folder(payload["adapter_folder"]))
+    context.served.use(folder(payload["adapter_folder"]))
     talk = [ChatMessage(role=m["role"], content=m["content"]) for m in payload["messages"]]
     sampling = Sampling(temperature=payload["temperature"], max_tokens=payload["max_tokens"], seed=payload["seed"])
-    with vectors.applied(context.model, payload["steering"]):
-        return Result(notes={"answer": context.model.generate([talk], sampling)[0]})
+    with vectors.applied(context.served, payload["steering"]):
+        return Result(notes={"answer": context.served.generate([talk], sampling)[0]})
 
 
 RUNNERS = {"chat.answer": answer}

@@ -27,7 +27,7 @@ def run(payload: dict[str, Any], context: Context) -> Result:
     """Hold `conversations` conversations at once and write them as a log."""
     from daemon.models.nano.user import SimulatedUser
 
-    model = context.model
+    model = context.served
     folder = Path(payload["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     model.use(adapter_folder(payload["adapter_folder"]))

@@ -41,8 +41,8 @@ class Attestation:
     """The outcome. `ok` is what may serve.
 
     `apart` is the largest mean distance of a probe in nats per token, `excess` what of it rounding does not explain (to
-    be compared with the tolerance), `share` the served share of the adapter's effect (None where it changes too little
-    to tell), `distinct` whether the probes tell it from base and predecessor at all.
+    be compared with the tolerance), `share` the served share of the adapter's effect (None: it is too small
+    to tell), `distinct` whether the probes tell it from base and predecessor at all, `n` how many were compared.
     """
 
     state: State
@@ -51,6 +51,7 @@ class Attestation:
     excess: float
     share: float | None = None
     distinct: bool = True
+    n: int = 0
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -81,7 +82,14 @@ def attest(trained: Mapping[str, Trained], served: Mapping[str, Rows], tolerance
 
     def outcome(state: State, words: str) -> Attestation:
         return Attestation(
-            state=state, words=words, apart=apart, excess=excess, share=share, distinct=distinct, numbers=numbers
+            state=state,
+            words=words,
+            apart=apart,
+            excess=excess,
+            share=share,
+            distinct=distinct,
+            n=sum(map(len, served.values())),
+            numbers=numbers,
         )
 
     agrees = {one.name: one.excess <= tolerance for one in found}

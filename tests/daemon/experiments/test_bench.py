@@ -59,6 +59,11 @@ def test_cancelling_inside_a_cell_keeps_the_cells_before(make_bench: Callable[..
     """A cancelled run has its finished cells on disk; the next one reuses them and computes the rest."""
     cancelled = False
 
+    @property
+    def served(self) -> Any:
+        """The worker's own model answers."""
+        return self.model
+
     def checkpoint(done: int, total: int, note: str) -> None:
         if cancelled:
             raise Cancelled("it was cancelled")

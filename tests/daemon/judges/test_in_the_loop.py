@@ -44,6 +44,11 @@ class Context:
     model: Any = field(default_factory=Careless)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def served(self) -> Any:
+        """The worker's own model answers."""
+        return self.model
+
     def checkpoint(self, done: int, total: int, note: str = "") -> None:
         """Kept for the test."""
         self.notes.append(note)

@@ -60,6 +60,11 @@ class Worker:
         self.model = model
         self.spec = WorkerSpec(backend="hf", behaviors=(behavior_files.BUNDLED / "listening.toml",))
 
+    @property
+    def served(self) -> Any:
+        """The worker's own model answers."""
+        return self.model
+
     def checkpoint(self, done: int, total: int, note: str = "") -> None:
         """Nobody to tell."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,15 @@ class FakeContext:
     model: WorldModel
     spec: WorkerSpec = field(default_factory=lambda: WorkerSpec(backend="fake"))
     seen: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def served(self) -> WorldModel:
+        """The worker's own model answers."""
+        return self.model
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        """No server shares its device."""
+        return contextlib.nullcontext()
 
     def checkpoint(self, done: int, total: int, note: str = "") -> None:
         """Progress, kept for the test."""

@@ -1,4 +1,4 @@
-"""Judging: candidate, parent and base on the same probes, attested as served, and one verdict that moves it."""
+"""Judging: attested as served, candidate, parent and base on the same probes, and one verdict that moves it."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ def through(here: Here, general: Path, cycle: int = 1) -> Plan:
     return plan
 
 
+def attested(here: Here, cycle: int = 1, **notes: Any) -> Plan:
+    """What follows an attestation of the candidate; without notes, one that found it served as trained."""
+    (attest,) = Judge().plan(here.view(cycle)).jobs
+    with here.store.transaction() as tx:
+        tx.set_fact(f"parity/{attest.payload['adapter']}", [[-1.0]])
+    return Judge().absorb(finished(attest, **(notes or {"parity": [[-1.0]]})), here.view(cycle))
+
+
 def finished(job: Job, *records: Measurement, **notes: Any) -> JobFinished:
     return JobFinished(job=job, result=Result(records=records, notes=notes), seconds=1.0)
 
@@ -98,12 +106,12 @@ def test_parent_and_base_are_measured_once_and_then_reused(judged: Callable[...,
     """The first candidate is measured beside the base; its child beside nobody, for parent and base are known."""
     here = judged()
     here.adapter("a1", rates=BETTER)
-    (job,) = Judge().plan(here.view()).jobs
+    (job,) = attested(here).jobs
     assert [adapter for adapter, _ in job.payload["who"]] == ["a1", None]
     as_trained(here, "a1")
     assert through(here, general).moves[-1].after == "serving"
     here.adapter("b1", parent="a1", rates=BETTER)
-    (job,) = Judge().plan(here.view(2)).jobs
+    (job,) = attested(here, 2).jobs
     assert job.payload["who"] == [["b1", str(here.config.state / "adapters" / "b1")]]
     as_trained(here, "b1")
     through(here, general, 2)
@@ -112,28 +120,47 @@ def test_parent_and_base_are_measured_once_and_then_reused(judged: Callable[...,
 
 
 def test_an_unmeasured_parent_is_measured_with_its_child(judged: Callable[..., Here]) -> None:
-    """Three of them where the parent was never measured: candidate, parent, base; planning again asks the same."""
+    """Three of them where the parent was never measured: candidate, parent, base."""
     here = judged()
     here.adapter("a1", state="serving")
     here.adapter("b1", parent="a1")
-    (job,) = Judge().plan(here.view()).jobs
+    (job,) = attested(here).jobs
     assert [adapter for adapter, _ in job.payload["who"]] == ["b1", "a1", None]
     assert (job.kind, job.lane) == ("judge.measure", "train")
-    assert Judge().plan(here.view()).jobs == (job,)
 
 
-def test_attesting_follows_measuring_and_is_done_by_the_serving_side(judged: Callable[..., Here]) -> None:
-    """After the first look the measurements are written, nothing is decided, and the serving worker is asked what the
-    candidate says as served, from its folder."""
+def test_the_serving_side_is_asked_first(judged: Callable[..., Here]) -> None:
+    """Before anything is measured the serving worker is asked what the candidate says as served, from its folder;
+    planning again asks the same. Then it is measured, and nothing is decided yet."""
     here = judged()
     here.adapter("a1")
-    (job,) = Judge().plan(here.view()).jobs
-    new = rows("a1")
-    plan = Judge().absorb(finished(job, *new), here.view())
-    (attest,) = plan.jobs
+    (attest,) = Judge().plan(here.view()).jobs
     assert (attest.kind, attest.lane) == ("judge.attest", "serve")
     assert attest.payload["adapter_folder"] == str(here.config.state / "adapters" / "a1")
-    assert plan.records == tuple(new) and plan.moves == ()
+    assert Judge().plan(here.view()).jobs == (attest,)
+    plan = attested(here)
+    assert [job.kind for job in plan.jobs] == ["judge.measure"] and plan.moves == ()
+    assert [(record.probe, record.value) for record in plan.records] == [("parity", 0.0)]
+
+
+def test_what_servers_do_not_serve_as_trained_is_rejected_unmeasured(judged: Callable[..., Here]) -> None:
+    """Servers compare by themselves. A mismatch is a verdict with their words, and nobody is asked anything more."""
+    here = judged()
+    here.adapter("a1")
+    words = "http://host:1: lists dreamloop:a1 and does not serve it: the server answers with the base model"
+    plan = here.write(attested(here, ok=False, excess=0.0, n=0, words=words))
+    (verdict,) = here.store.find(Verdict)
+    assert plan.jobs == () and verdict.decision == "reject" and verdict.reasons[0] == words
+    assert here.store.adapter_state("a1") == "rejected"
+
+
+def test_what_servers_found_within_rounding_is_measured(judged: Callable[..., Here]) -> None:
+    """What rounding does not explain is compared with the tolerance, like any parity."""
+    here = judged()
+    here.adapter("a1")
+    plan = attested(here, ok=True, excess=0.003, n=90, words="within 0.015 nats per token of what was trained")
+    (parity,) = plan.records
+    assert (parity.value, parity.n) == (0.003, 90) and [job.kind for job in plan.jobs] == ["judge.measure"]
 
 
 def test_what_was_never_judged_while_its_parent_served_is_set_aside(judged: Callable[..., Here]) -> None:
@@ -149,24 +176,22 @@ def test_a_parent_measured_on_other_probes_is_measured_again(judged: Callable[..
     """When `judge.probes` was raised, old measurements cannot be paired with new ones: nothing is reused."""
     here = judged(judge={"probes": 60, "canaries": 0})
     here.adapter("a1")
-    (job,) = Judge().plan(here.view()).jobs
+    (job,) = attested(here).jobs
     here.add(*here.run(job).result.records)
     here.add(*(measurement(w, [1.0], behavior="", kind="facts", probe="general") for w in ("a1", None)))
-    assert [who for who, _ in Judge().plan(here.view()).jobs[0].payload["who"]] == ["a1"]
+    assert [who for who, _ in attested(here).jobs[0].payload["who"]] == ["a1"]
     more = judged(judge={"probes": 120, "canaries": 0})
-    assert [who for who, _ in Judge().plan(more.view()).jobs[0].payload["who"]] == ["a1", None]
+    assert [who for who, _ in attested(more).jobs[0].payload["who"]] == ["a1", None]
 
 
 def test_nothing_is_promoted_past_a_comparison_that_is_missing(judged: Callable[..., Here]) -> None:
     """A family of tasks that only the candidate was measured on holds it, and the reason names the family."""
     here = judged()
     here.adapter("a1")
+    (job,) = here.write(attested(here)).jobs
     here.add(*rows(None, listening=90), *rows("a1", listening=3, at=2.0))
     here.add(measurement("a1", [1.0] * 240, behavior="", kind="code", probe="general", at=2.0))
-    attest = Job.make("judge.attest", lane="serve", cycle=1)
-    with here.store.transaction() as tx:
-        tx.set_fact("parity/a1", [[-1.0]])
-    here.write(Judge().absorb(finished(attest, parity=[[-1.0]]), here.view()))
+    here.write(Judge().absorb(finished(job), here.view()))
     (verdict,) = here.store.find(Verdict)
     assert verdict.decision == "hold" and verdict.reasons[0] == "its parent was not measured on code tasks"
 
@@ -249,13 +274,9 @@ def test_a_candidate_whose_parent_no_longer_serves_is_held(judged: Callable[...,
 def unclear(here: Here) -> Plan:
     """A candidate that is better, but of which one guarded behaviour is neither shown unharmed nor harmed."""
     here.adapter("a1")
-    job = measuring(here.view(), ["a1"], split=ROTATING, key="k")
-    new = [*rows(None), *rows("a1", listening=3, push_back=34, at=2.0)]
+    (job,) = here.write(attested(here)).jobs
     here.add(*rows(None, listening=90))
-    attest = here.write(Judge().absorb(finished(job, *new[7:]), here.view())).jobs[0]
-    with here.store.transaction() as tx:
-        tx.set_fact("parity/a1", [[-1.0]])
-    return here.write(Judge().absorb(finished(attest, parity=[[-1.0]]), here.view()))
+    return here.write(Judge().absorb(finished(job, *rows("a1", listening=3, push_back=34, at=2.0)), here.view()))
 
 
 def test_a_second_look_is_taken_only_at_what_was_left_open(judged: Callable[..., Here]) -> None:
@@ -309,7 +330,7 @@ def test_everyone_is_measured_on_the_same_probes(judged: Callable[..., Here], ge
     candidate its KL as well; no sealed probe. Progress ends at its total."""
     here = judged()
     here.adapter("a1", rates=BETTER)
-    (job,) = Judge().plan(here.view()).jobs
+    (job,) = attested(here).jobs
     found: list[Measurement] = list(here.run(job, general=general).result.records)
     items = {
         who: {(m.probe, m.behavior, m.kind, m.split): m.items for m in found if m.adapter == who and m.probe != "kl"}
@@ -353,5 +374,5 @@ def test_measuring_again_gives_the_same_records(judged: Callable[..., Here], gen
     """A repeated job (a worker that died) writes the same rows."""
     here = judged()
     here.adapter("a1", rates=BETTER)
-    (job,) = Judge().plan(here.view()).jobs
+    (job,) = attested(here).jobs
     assert here.run(job, general=general).result == here.run(job, general=general).result
