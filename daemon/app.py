@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -30,13 +31,20 @@ from daemon.lock import StateLock
 from daemon.loop import Loop
 from daemon.metrics import Metrics, stop_serving
 from daemon.models import adapters, vectors
-from daemon.models.loading import check, fingerprint, resolve
+from daemon.models.loading import check, fingerprint, read_key, resolve
 from daemon.remembering import Remembering
 from daemon.schedule import Schedule, trigger
+from daemon.serving.command import command
+from daemon.serving.front import Front, servers
+from daemon.serving.gateway_process import Gateway
+from daemon.serving.keeper import Keeper
+from daemon.serving.managed import ManagedServer
+from daemon.serving.route import write as write_route
 from daemon.settings import FACT as OVERRIDES
 from daemon.settings import Settings
 from daemon.stations.base import View
 from daemon.stations.choice import check as check_policies
+from daemon.stations.choice import sharing
 from daemon.stations.dream import Dreaming
 from daemon.stations.grade import Grade
 from daemon.stations.guard import Guard
@@ -52,6 +60,7 @@ from policies.records import Advice, Dream, Measurement
 log = structlog.get_logger("dreamloop")
 
 INTERRUPTED = 130  # the exit status of a run of so many cycles that was stopped before its end
+SERVERS = "vllm"  # the backend of `[serve]` that is a server, to be looked after
 HOPELESS = 3  # failed cycles in a row after which a run of so many cycles gives up
 
 
@@ -122,13 +131,16 @@ class App:
         def worker(backend: str) -> WorkerSpec:
             return WorkerSpec(
                 backend=backend,
-                options={"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
+                options=served.options if served and backend == served.backend else
+                        {"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
                          "generate_batch": config.model.generate_batch},
                 threads=config.model.threads,
                 behaviors=tuple(folder / f"{name}.toml" for name in behaviors),
                 general=general_file(config, "probes"),
+                served=served,
             )  # fmt: skip
 
+        served = servers(config, model) if config.serve.backend == SERVERS else None
         workers = ProcessExecutor(
             {"train": worker(config.model.backend), "serve": worker(config.serve.backend)},
             emit=lambda event: loop.post(event),
@@ -161,6 +173,8 @@ class App:
 
         def tell(happening: Mapping[str, Any]) -> None:
             telling(happening)
+            if front is not None:
+                front.happened(happening)
             if happening["event"] == "finding":
                 advising.applied(store.find(Advice, finding=happening["finding"]))
 
@@ -184,6 +198,7 @@ class App:
         section = settings.config.schedule
         if self.cycles is not None:
             section = section.model_copy(update={"cycle": "continuous"})
+        front = self._front(loop, look, settings, model) if served else None
         schedule = Schedule(
             section,
             due=lambda why: loop.post(CycleDue(why=why)),
@@ -203,7 +218,8 @@ class App:
             asking=asking,
             advising=advising,
             metrics_url=f"http://{config.daemon.metrics_host}:{port}/metrics",
-            problems=lambda: [*watcher.problems(), *remembering.problems()],
+            problems=lambda: [*(front.problems() if front else ()), *watcher.problems(), *remembering.problems()],
+            servers=front.status if front else lambda: None,
         )
         control = ControlServer(config.state / SOCKET_NAME, desk, version=VERSION)
 
@@ -219,6 +235,8 @@ class App:
             workers.warm("serve")
             watcher.start()
             await control.start()
+            if front is not None:
+                await front.start()
             if self.view:
                 hint = f"Ctrl-C stops    in another terminal: dreamctl --state {config.state} status"
                 screen = Terminal(desk.status, desk.adapters, feed.subscribe(), recent=feed.recent(), hint=hint)
@@ -247,12 +265,35 @@ class App:
                 await asyncio.gather(terminal, return_exceptions=True)
             feed.close()
             await control.stop()
+            if front is not None:
+                await front.close()
             watcher.stop()
             workers.close()
             stop_serving(http)
             store.close()
         log.info("stopped", why=loop.stopping or f"{loop.finished_cycles} cycles done")
         return INTERRUPTED if self.cycles is not None and not loop.enough else 0
+
+    def _front(self, loop: Loop, look: Callable[[int], View], settings: Settings, model: Path) -> Front:
+        """What looks after the servers, with the server that the daemon runs and the gateway where configured."""
+        config, serve = self.config, self.config.serve
+        shared = sharing(config)
+        key_file = config.resolve(serve.api_key_file) if serve.api_key_file else None
+        keeper = Keeper(
+            loop=loop,
+            look=look,
+            config=lambda: settings.config,
+            route=lambda route: write_route(config.state, route),
+            sleeps=shared.sleep is not None,
+        )
+        managed = gateway = None
+        if serve.managed:
+            what = command(config, model=model, name=config.resolve(config.model.path).name, sharing=shared,
+                           key=read_key(key_file))  # fmt: skip
+            managed = ManagedServer(what, serve.urls[0], config.state)
+        if serve.gateway_port:
+            gateway = Gateway(config.state, serve.gateway_port, patience=serve.patience_seconds, api_key_file=key_file)
+        return Front(keeper, managed, gateway)
 
     def _keep_apart(self, store: Store) -> None:
         """A placebo run and a real one never share a state: what one learned would spoil what the other shows."""

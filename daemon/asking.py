@@ -20,6 +20,7 @@ from daemon.stations.guard import FACT as GUARD
 from daemon.stations.learn import recipe_of
 from daemon.stations.material import general_file
 from policies.records import (
+    ATTESTATION,
     Adapter,
     Alarm,
     Batch,
@@ -189,7 +190,8 @@ def _dreams(view: View, limit: int) -> dict[str, Any]:
 
 
 def _guard(view: View) -> dict[str, Any]:
-    alarms = view.store.find(Alarm, descending=True, limit=ALARMS)[::-1]
+    found = view.store.find(Alarm, descending=True, limit=ALARMS)[::-1]
+    alarms = [alarm for alarm in found if alarm.channel != ATTESTATION]  # that one is about servers
     verdicts = view.store.find(Verdict, descending=True, limit=ALARMS)[::-1]
     kept = view.store.fact(GUARD) or {}
     return {

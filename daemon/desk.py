@@ -56,6 +56,7 @@ class Desk:
         advising: Advising,
         metrics_url: str,
         problems: Callable[[], list[str]],
+        servers: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -67,6 +68,7 @@ class Desk:
         self._advising = advising
         self._metrics_url = metrics_url
         self._problems = problems
+        self._servers = servers
         self._since = time.time()
         self._talks: dict[str, list[dict[str, str]]] = {}
 
@@ -88,6 +90,7 @@ class Desk:
             "cycle": cycle and {"id": cycle.id, "stage": cycle.stage, "stages": list(cycle.stages), "why": cycle.why},
             "jobs": self._jobs(),
             "serving": {"adapter": serving, "since": self._store.fact("serving_since")},
+            "servers": self._servers(),
             "behaviors": {name: self._rates(name, serving, line) for name in self._behaviors},
             "last_verdict": {"adapter": verdicts[0].adapter, "decision": verdicts[0].decision,
                              "reasons": list(verdicts[0].reasons)} if verdicts else None,

@@ -112,6 +112,12 @@ class Loop:
         self._dispatch()
         return future
 
+    def carry_out(self, plan: Plan) -> None:
+        """What somebody beside the stations wants written and told, in one transaction."""
+        with self.store.transaction() as tx:
+            self.writer.write(tx, plan)
+        self.writer.announce(plan)
+
     def errand(self, job: Job) -> None:
         """Queue a job that somebody asked for: durable, part of no cycle, run before the cycle's next job."""
         with self.store.transaction() as tx:
@@ -333,6 +339,7 @@ class Loop:
                 with self.store.transaction() as tx:
                     tx.start(row.job.id, now)
                 self.running[row.job.id] = (row.job, now)
+                self.tell({"event": "job", "job": row.job.id, "kind": row.job.kind, "state": "started"})
                 self.executor.submit(row.job)
 
     def _wake(self, seconds: float) -> None:

@@ -25,6 +25,7 @@ from prometheus_client import (
 
 from daemon.errors import ConfigError
 from policies.records import (
+    ATTESTATION,
     Adapter,
     Alarm,
     Difficulty,
@@ -164,6 +165,8 @@ class Metrics:
 
     def _alarm(self, alarm: Alarm) -> None:
         self.alarms.labels(alarm.channel).inc()
+        if alarm.channel == ATTESTATION:
+            return  # a server's distance from the trainer is no e-value, and its tolerance no guard's threshold
         self.e_value(alarm.channel, alarm.behavior, alarm.e_value)
         self.threshold.set(alarm.threshold)
 

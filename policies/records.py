@@ -269,9 +269,16 @@ class Transition:
     at: float
 
 
+ATTESTATION = "attestation"  # the channel of alarms about a server that answers with something else
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """A guard channel crossed its threshold on the serving adapter."""
+    """A guard channel crossed its threshold on the serving adapter.
+
+    On the channel ATTESTATION `e_value` is how far what is served is from what was trained, and `threshold` how far it
+    may be, both in nats per token.
+    """
 
     id: str
     channel: str

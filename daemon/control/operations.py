@@ -27,7 +27,9 @@ class Operations(Protocol):
         - `cycle`: {"id", "stage" (None between cycles), "stages", "why"}
         - `jobs`: [{"id", "kind", "lane", "done", "total", "note", "seconds", "asked"}]: the running ones, then those
           that were asked for and wait; `asked` ones can be cancelled
-        - `serving`: {"adapter" (None is the base), "since"}
+        - `serving`: {"adapter" (None is the base), "since"}; `servers` (None where the daemon itself answers):
+          {"replicas": [{"url", "state", "why", "version", ...}], "alias", "attested_at", "looked_at", "managed",
+          "gateway"}
         - `behaviors`: {name: {"failures", "n", "rate", "low", "high", "source"}}; `base` (a rate) and `history`
           (rates, oldest first) are shown when present
         - `last_verdict`: {"adapter", "decision", "reasons"}; `alarms`: [{"channel", "behavior", "e_value",
@@ -106,11 +108,11 @@ class Operations(Protocol):
 
         Each has "event" and "at" (epoch s) and, by event:
 
-        - "progress": job, kind, done, total, note; "job": job, kind, state, seconds?, error?
+        - "progress": job, kind, done, total, note; "job": job, kind, state ("started", ...), seconds?, error?
         - "cycle": cycle, state ("started" | "done" | ...), why?; "stage": cycle, stage, state, note?
         - "verdict": adapter, decision, reasons; "alarm": channel, behavior, e_value, threshold, adapter
         - "finding": question, behavior, size, verdict, sentence, finding; "advice": key, state, value, before, by
-        - "serving": adapter, why?; "dream": text, behavior, band, temperature
+        - "served": replicas, at; "serving": adapter, why?; "dream": text, behavior, band, temperature
         - "traffic": user, assistant, adapter, source; "log": level, message
         """
         ...

@@ -54,6 +54,7 @@ def status_lines(status: Mapping[str, Any], now: float | None = None) -> list[st
     serving = status.get("serving") or {}
     since = f", for {ago(now - serving['since'])}" if serving.get("since") else ""
     lines.append(f"serving   {short(serving.get('adapter'))}{since}")
+    lines += _servers(status.get("servers"), now)
     lines += [_behavior(name, facts) for name, facts in (status.get("behaviors") or {}).items()]
     if verdict := status.get("last_verdict"):
         lines.append(f"verdict   {verdict.get('decision')} {short(verdict.get('adapter'))}")
@@ -68,6 +69,30 @@ def status_lines(status: Mapping[str, Any], now: float | None = None) -> list[st
         lines.append(f"metrics   {status['metrics']}")
     lines += [f"alarm     {alarm_line(alarm)}" for alarm in status.get("alarms") or []]
     lines += [f"problem   {problem}" for problem in status.get("problems") or []]
+    return lines
+
+
+def _servers(servers: Mapping[str, Any] | None, now: float) -> list[str]:
+    """The servers that answer, a line each, and what their clients' model name stands for."""
+    if not servers:
+        return []
+    lines = []
+    for row in servers.get("replicas") or []:
+        state, version = row.get("state", "?"), f", vLLM {row['version']}" if row.get("version") else ""
+        if state == "attested":
+            told = f"{row.get('why', '')}"
+            when = f" {ago(now - servers['attested_at'])} ago" if servers.get("attested_at") else ""
+            lines.append(f"server    {row.get('url')}{version}: attested{when}, {told}")
+        else:
+            lines.append(f"server    {row.get('url')}{version}: {str(state).upper()}")
+    managed = servers.get("managed") or {}
+    if managed and managed.get("state") != "up":
+        lines.append(f"server    managed: {managed.get('state')} {managed.get('why', '')}".rstrip())
+    alias = servers.get("alias") or {}
+    if alias:
+        where = f" at {servers['gateway']}" if servers.get("gateway") else ""
+        stands = alias.get("model") or f"nothing: {alias.get('state')}"
+        lines.append(f"alias     {alias.get('name')}{where} is {stands}")
     return lines
 
 

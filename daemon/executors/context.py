@@ -13,7 +13,7 @@ from daemon.executors.base import WorkerSpec
 from daemon.models.base import Generator, Model, Sleeps
 
 _BETWEEN_REPORTS = 0.1
-_NEVER_PAUSED = "chat."  # light work: a pause is for what takes a device for minutes
+_NEVER_PAUSED = ("chat.", "serve.")  # light work: a pause is for what takes a device for minutes
 
 
 class Control:

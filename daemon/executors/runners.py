@@ -19,6 +19,7 @@ MODULES: Mapping[str, str] = {
     "traffic": "daemon.traffic.simulate",
     "chat": "daemon.traffic.chat",
     "observe": "daemon.experiments.session",
+    "serve": "daemon.serving.jobs",
 }
 _EXPERIMENT = re.compile(r"q\d+_\w+")
 

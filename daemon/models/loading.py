@@ -54,6 +54,16 @@ def check(folder: Path) -> None:
         )
 
 
+def read_key(file: Path | None) -> str:
+    """A server's API key from its file; "" without one. Raises ConfigError naming the key of the configuration."""
+    if file is None:
+        return ""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`serve.api_key_file` = {file}: cannot be read: {error}") from error
+
+
 def fingerprint(folder: Path) -> str:
     """sha256 over the names and contents of the weights and the tokenizer: the same base always has the same one."""
     digest = hashlib.sha256()

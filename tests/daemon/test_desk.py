@@ -29,7 +29,7 @@ from tests.daemon.stations.parts import Here, bundled, measurement, passing, sig
 
 STATUS = {
     *("pid", "state", "version", "since", "paused", "cycle", "jobs", "serving", "behaviors", "last_verdict", "alarms"),
-    *("turns", "dreams", "examples", "adapters", "problems", "next", "metrics"),
+    *("turns", "dreams", "examples", "adapters", "problems", "next", "metrics", "servers"),
 }
 
 
