@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from daemon.errors import ConfigError
 from daemon.events import ERRAND, Job, JobFinished, Stage
-from daemon.experiments.base import QUESTIONS, names
+from daemon.experiments.base import QUESTIONS, names, servable
 from daemon.models import vectors
 from daemon.stations.base import NOTHING, Plan, View, folder_of
 from daemon.stations.guard import FACT as GUARD
@@ -44,19 +44,26 @@ SECTIONS = ("schedule", "dream", "grade", "learn", "judge", "guard", "serve")
 class Asking:
     """The loop's companion: errands are questions; beside the judge's stage every update is measured a little."""
 
-    def question(self, question: str, size: str, behavior: str | None, view: View) -> Job:
-        """The job that answers `question`. Raises ConfigError for one that cannot be asked."""
+    def question(self, question: str, size: str, behavior: str | None, view: View, *, served: bool = False) -> Job:
+        """The job that answers `question`; `served` asks the servers. Raises ConfigError for what cannot be asked."""
         if question not in QUESTIONS:
             raise ConfigError(f"{question!r} is no question; there are {', '.join(QUESTIONS)}")
         name = behavior or view.config.behaviors.train[0]
         if name not in view.behaviors:
             raise ConfigError(f"{name!r} is no configured behaviour; there are {', '.join(view.behaviors)}")
+        if served and question not in servable():
+            raise ConfigError(
+                f"{question} looks inside the trainer; of the servers one can ask {', '.join(servable())}"
+            )
+        if served and view.config.serve.backend == view.config.model.backend:
+            raise ConfigError(f'`serve.backend` is "{view.config.serve.backend}": there is no server to ask')
         return Job.make(
             f"{names()[question]}.run",
             lane="train",
             cycle=ERRAND,
             key=uuid.uuid4().hex,
             size=size,
+            served=served,
             **self._payload(view, name, _records(view, question, name)),
         )
 

@@ -229,10 +229,10 @@ class Desk:
             note += "; paused at present, `dreamctl resume` lets it begin"
         return {"cycle": cycle.id if cycle else None, "queued": list(stages), "note": note}
 
-    def ask(self, question: str, size: str, behavior: str | None) -> dict[str, Any]:
+    def ask(self, question: str, size: str, behavior: str | None, *, served: bool = False) -> dict[str, Any]:
         """Queue the experiment that answers a question."""
         cycle = self._store.current_cycle()
-        job = self._asking.question(question, size, behavior, self._loop.look(cycle.id if cycle else 0))
+        job = self._asking.question(question, size, behavior, self._loop.look(cycle.id if cycle else 0), served=served)
         self._loop.errand(job)
         note = "paused at present, `dreamctl resume` lets it begin" if self._loop.paused else ""
         return {"job": job.id, "question": question, "behavior": job.payload["behavior"], "size": size, "note": note}

@@ -39,10 +39,14 @@ class ChatRequest(BaseModel):
 
 
 class AskRequest(BaseModel):
-    """How much to measure, and about which behaviour (the first one under training when none is named)."""
+    """How much to measure, about which behaviour (the first one under training when none is named), and of whom.
+
+    `served` asks the servers that answer people instead of the trainer.
+    """
 
     size: AskSize = "quick"
     behavior: str | None = Field(default=None, max_length=200)
+    served: bool = False
 
 
 class Problem(BaseModel):
@@ -129,7 +133,7 @@ async def finding(operations: Ops, finding: Annotated[str, Path(max_length=64)])
 
 async def ask(operations: Ops, question: Question, wish: AskRequest) -> Response:
     """Queue the experiment that answers a question; follow it with /v1/jobs/{job}."""
-    return Answer(operations.ask(question, wish.size, wish.behavior), status_code=202)
+    return Answer(operations.ask(question, wish.size, wish.behavior, served=wish.served), status_code=202)
 
 
 async def job(operations: Ops, job: JobId) -> Response:

@@ -62,7 +62,7 @@ class Operations(Protocol):
         """One finding with its evidence; None when there is no such one."""
         ...
 
-    def ask(self, question: str, size: str, behavior: str | None) -> dict[str, Any]:
+    def ask(self, question: str, size: str, behavior: str | None, *, served: bool = False) -> dict[str, Any]:
         """Queue the experiment that answers a question: {"job", "question", "behavior", "size", "note"}."""
         ...
 

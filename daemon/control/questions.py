@@ -74,9 +74,10 @@ def _report(choices: Choices) -> dict[str, Any]:
 @click.option("--quick", "size", flag_value="quick", default=True, help="Minutes; says what it lacks.  [default]")
 @click.option("--full", "size", flag_value="full", help="The protocol's sizes.")
 @click.option("--behavior", metavar="NAME", help="About which behaviour  [default: the first one under training]")
+@click.option("--served", is_flag=True, help="Ask the servers that answer people, not the trainer (q5).")
 @click.option("--detach", is_flag=True, help="Queue it and return; `dreamctl answers` will have its answer.")
 @pass_choices
-def ask(choices: Choices, question: str, size: str, behavior: str | None, detach: bool) -> None:
+def ask(choices: Choices, question: str, size: str, behavior: str | None, served: bool, detach: bool) -> None:
     """Have one of the seven questions answered, and follow it.
 
     \b
@@ -91,12 +92,13 @@ def ask(choices: Choices, question: str, size: str, behavior: str | None, detach
     \b
     Examples:
       dreamctl ask q5 --quick
+      dreamctl ask q5 --served
       dreamctl ask q1 --full --behavior not_rushing --json
     """
     from daemon.control.following import follow
 
     daemon = choices.daemon
-    asked = daemon.post(f"/v1/ask/{question}", {"size": size, "behavior": behavior})
+    asked = daemon.post(f"/v1/ask/{question}", {"size": size, "behavior": behavior, "served": served})
     if detach:
         choices.show(asked, lambda: [f"queued as {asked['job']}; `dreamctl cancel {asked['job']}` ends it"])
         return

@@ -2,6 +2,7 @@
 
     QUESTION = "qN"
     NEEDS = (Generator, Learner, Observer)            the capabilities its model must have
+    ANSWERING = (Generator, Steerable)                if servers can be asked in its place: what they must be able to do
     run(bench, options) -> Finding                    measures, in cells that are kept, and answers
     advise(finding) -> tuple[Advice, ...]             pure: what the answer means for the configuration
     RUNNERS = {"qN_name.run": experiment(__name__)}   how the loop runs it: as an ordinary job
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from daemon.errors import CannotAnswer
-from daemon.models.base import Diverges, Generator, Learner, Observer
+from daemon.models.base import Diverges, Generator, Learner, Observer, Steerable
 from policies.records import Advice, Finding, content_id
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ CAPABILITIES: Mapping[type, str] = {
     Learner: "train adapters",
     Diverges: "compare an adapter with its base",
     Observer: "show its insides (attention, hidden and recurrent state, steering)",
+    Steerable: "be steered",
 }
 
 
@@ -115,6 +117,11 @@ def advice(finding: Finding, key: str, value: Any, evidence: str) -> Advice:
         evidence=evidence,
         at=finding.at,
     )
+
+
+def servable() -> list[str]:
+    """The questions that can be asked of the servers: their modules say what those must be able to do."""
+    return [question for question in names() if hasattr(load(question), "ANSWERING")]
 
 
 def require(model: object, needs: Sequence[type], question: str) -> None:

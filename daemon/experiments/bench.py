@@ -20,7 +20,7 @@ from daemon.experiments.base import Experiment, Options, names, require
 from daemon.experiments.cells import Cells
 from daemon.judges.base import Judge
 from daemon.judges.base import load as load_judge
-from daemon.models.base import Checkpoint, Model, Sampling, TrainingExample, folder
+from daemon.models.base import Checkpoint, Generator, Model, Sampling, TrainingExample, folder
 from daemon.probes import general
 from policies.answers.base import Answer
 from policies.behaviors import Behavior
@@ -34,14 +34,15 @@ MEASURES = ("experiments", "probes", "models", "judges")  # rooms of the daemon 
 class Bench:
     """What an experiment may use. The adapters it trains are its own: the serving one is never touched.
 
-    `behavior` is the one asked about, `behaviors` are all of them, `trained` the names of those under training;
-    `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
+    `model` learns and shows its insides; `answering` answers and scores: the same one, or the servers where that was
+    asked for. `behavior` is the one asked about, `behaviors` are all of them, `trained` those under training; `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
     `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data),
     `vectors` the folder where steering vectors are kept, one file a behaviour, `general_examples` the file of general
     skill to train on, `harness` a folder of task files for lm-evaluation-harness.
     """
 
     model: Model
+    answering: Generator
     behavior: Behavior
     behaviors: Mapping[str, Behavior]
     trained: tuple[str, ...]
@@ -164,9 +165,14 @@ def build(payload: Mapping[str, Any], context: Context, code: str) -> Bench:
     material: list[Any] = [behavior.guidance, behavior.judge, repr(behavior.probes), repr(behavior.pairs)]
     if behavior.rubric or behavior.threshold is not None:  # only some judges go by them
         material += [behavior.rubric, behavior.threshold]
-    scope = (context.model.fingerprint(), code, material, plain(recipe), sampling.temperature, sampling.max_tokens)
+    served = bool(payload.get("served"))
+    scope = (
+        *(context.model.fingerprint(), code, material, plain(recipe), sampling.temperature, sampling.max_tokens),
+        *(["served"] if served else []),
+    )
     return Bench(
         model=context.model,
+        answering=context.served if served else context.model,
         behavior=behavior,
         behaviors=behaviors,
         trained=tuple(payload["trained"]),
@@ -197,6 +203,7 @@ def experiment(module: str) -> Runner:
         found = cast(Experiment, importlib.import_module(module))
         require(context.model, found.NEEDS, found.QUESTION)
         bench = build(payload, context, code_of(module))
+        require(bench.answering, getattr(found, "ANSWERING", (Generator,)), found.QUESTION)
         try:
             finding = found.run(
                 bench, Options(size=payload["size"], behavior=bench.behavior.name, seed=payload["seed"])

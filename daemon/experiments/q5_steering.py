@@ -19,7 +19,7 @@ from daemon.experiments.bench import Bench, experiment
 from daemon.experiments.scenarios import as_probe, pairs_of, scenarios_of, skills_of
 from daemon.experiments.steered import Push, Steered, shares
 from daemon.models import vectors
-from daemon.models.base import Generator, Observer, Passage
+from daemon.models.base import Generator, Observer, Passage, Steerable
 from daemon.models.vectors import Vector
 from daemon.probes import steering
 from policies.answers import q5
@@ -29,6 +29,10 @@ from policies.records import Advice, ChatMessage, Finding
 
 QUESTION = "q5"
 NEEDS = (Generator, Observer)
+ANSWERING = (
+    Generator,
+    Steerable,
+)  # the directions come from the trainer, everything that is asked can be asked as served
 DEPTHS = (0.25, 0.375, 0.5, 0.625, 0.75)
 HELD_BACK = 3  # every third pair
 UNLIKELY = 2.5  # per cent of the unsteered model's own answers
@@ -74,6 +78,7 @@ def run(bench: Bench, options: Options, sizes: Sizes | None = None) -> Finding:
     pairs = pairs_of(bench.behavior, sizes.pairs, rng)
     scenarios = scenarios_of(bench.behavior, pairs, sizes.scenarios, rng)
     bench.model.use(bench.serving_folder)  # what is served is what would be steered
+    bench.answering.use(bench.serving_folder)
     measured, vector = _Run(bench, options, sizes, pairs, scenarios).measure()
     finding = bench.finding(QUESTION, options.size, q5.answer(measured, rng))
     _keep(bench, finding, Push(measured.chosen.layer, vector, measured.chosen.strength))
@@ -150,6 +155,7 @@ class _Run:
             seed=self.seed,
             adapter=bench.serving,
             serving=bench.records.get("config", {}).get("serve", {}).get("steering", ()),
+            served=bench.answering is not bench.model,
             short=[] if bench.tasks else ["no neutral text: perplexity was not measured"],
         )
         return measured, vector

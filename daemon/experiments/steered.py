@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from daemon.experiments.bench import Bench
 from daemon.judges.base import judge_all
-from daemon.models.base import Observer
+from daemon.models.base import Steerable
 from daemon.probes import behavior, margin, perplexity
 from daemon.probes.perplexity import Text
 from policies.behaviors import Probe
@@ -36,14 +36,14 @@ class Steered:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.model = bench.model
+        self.model = bench.answering
         self.name = bench.behavior.name
 
     def pushed(self, push: Push | None) -> AbstractContextManager[None]:
         """While entered, the model is pushed."""
         if push is None or not push.strength:
             return contextlib.nullcontext()
-        return cast(Observer, self.model).steered({push.layer: push.vector}, push.strength)
+        return cast(Steerable, self.model).steered({push.layer: push.vector}, push.strength)
 
     def answers(
         self, probes: Sequence[Probe], count: int, push: Push | None, note: str, *, guidance: str = ""

@@ -217,7 +217,7 @@ def _would_change(failed: Sequence[str], open_: Sequence[str]) -> str:
 
 
 def _short(m: Measured) -> list[str]:
-    found = ["measured on the transformers model only: agreement with vLLM is issue 4's"]
+    found = [] if m.served else ["measured on the transformers model; as served: `dreamctl ask q5 --served`"]
     counted = ((m.pairs, PAIRS, "pairs in the means"), (len(m.passed), SCENARIOS, "scenarios"),
                (len(m.random), RANDOM, "random vectors"))  # fmt: skip
     found += [f"{have} {what}, {wanted} are wanted" for have, wanted, what in counted if have < wanted]

@@ -86,6 +86,7 @@ class Measured:
     adapter: str | None = None
     serving: Sequence[str] = ()  # behaviours that are steered in what is served now
     short: Sequence[str] = ()
+    served: bool = False  # answers and scores came from the servers that people are answered by
 
     def column(self, strength: float) -> Matrix:
         """Per scenario the share passed at a strength."""

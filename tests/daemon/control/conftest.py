@@ -68,7 +68,7 @@ class Memory:
     def finding(self, id: str) -> dict[str, Any] | None:
         return {"id": id, "question": "q1"} if id == "f" else None
 
-    def ask(self, question: str, size: str, behavior: str | None) -> dict[str, Any]:
+    def ask(self, question: str, size: str, behavior: str | None, *, served: bool = False) -> dict[str, Any]:
         self.asked.append(f"{question} {size} {behavior}")
         return {"job": "j1", "question": question, "behavior": behavior or "listening", "size": size, "note": ""}
 

@@ -38,6 +38,7 @@ def make_bench(nano: Any, tmp_path: Path) -> Callable[..., Bench]:
         recipe = changes.pop("recipe", RECIPE)
         made = {
             "model": mine,
+            "answering": mine,
             "behavior": behaviors[behavior],
             "behaviors": behaviors,
             "trained": ("listening", "not_rushing"),
