@@ -35,10 +35,11 @@ class Bench:
     """What an experiment may use. The adapters it trains are its own: the serving one is never touched.
 
     `model` learns and shows its insides; `answering` answers and scores: the same one, or the servers where that was
-    asked for. `behavior` is the one asked about, `behaviors` are all of them, `trained` those under training; `serving` is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers,
-    `tasks` are general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data),
-    `vectors` the folder where steering vectors are kept, one file a behaviour, `general_examples` the file of general
-    skill to train on, `harness` a folder of task files for lm-evaluation-harness.
+    asked for. `behavior` is the one asked about, `behaviors` are all of them, `trained` those under training; `serving`
+    is the serving adapter (None is the base), `recipe` how the loop trains, `sampling` how it answers, `tasks` are
+    general skill's rotating probes, `records` what the store knows (see `daemon.asking`: plain data), `vectors` the
+    folder where steering vectors are kept, one file a behaviour, `general_examples` the file of general skill to train
+    on, `harness` a folder of task files for lm-evaluation-harness.
     """
 
     model: Model
