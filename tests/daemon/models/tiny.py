@@ -14,8 +14,8 @@ TEMPLATE = (
 WORDS = "the quick brown fox sorts a list with grep and then says yes or no to you . ? , please do it now instead"
 
 
-def save(folder: Path, *, template: str | None = TEMPLATE, seed: int = 0, dense: bool = False) -> Path:
-    """Write config, weights and tokenizer into `folder` and return it."""
+def save(folder: Path, *, template: str | None = TEMPLATE, seed: int = 0, dense: bool = False, **other: int) -> Path:
+    """Write config, weights and tokenizer into `folder` and return it. `other` are keys of the config."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
@@ -55,6 +55,7 @@ def save(folder: Path, *, template: str | None = TEMPLATE, seed: int = 0, dense:
         "pad_token_id": 0,
         "bos_token_id": None,
         "eos_token_id": 2,
+        **other,
     }
     hybrid = {
         "linear_num_key_heads": 2,
