@@ -194,7 +194,7 @@ class ManagedServer:
         if 0 < number <= max(signal.Signals):
             how = f"it was killed by {signal.Signals(number).name}"
         if number == signal.SIGKILL:
-            how += " (out of memory? see the kernel's log)"
+            how, words = f"{how} (out of memory? see the kernel's log)", ""  # it had no time for any
         return f"{how}{': ' if words else ''}{words} (all of it in {self.log})"
 
     def _become(self, state: State, why: str) -> None:

@@ -25,6 +25,8 @@ class Health(BaseHTTPRequestHandler):
 def worker(escapes: bool) -> int:
     """A child that would live on."""
     if pid := os.fork():
+        while escapes and os.getsid(pid) != pid:
+            time.sleep(0.001)
         return pid
     if escapes:
         os.setsid()

@@ -129,6 +129,8 @@ def test_a_server_that_ends_says_why_and_is_started_again(tmp_path: Path) -> Non
 def test_what_a_killed_server_leaves_is_ended_before_the_next(tmp_path: Path, victim: str) -> None:
     """The server, or the process that holds it, is killed: it comes up again, and its old workers are gone."""
     it = server(tmp_path)
+    why: list[str] = []
+    it._changed = lambda: why.append(it.why) if it.state == "down" else None
 
     async def scenario() -> None:
         async with running(it):
@@ -143,6 +145,7 @@ def test_what_a_killed_server_leaves_is_ended_before_the_next(tmp_path: Path, vi
 
     asyncio.run(scenario())
     assert len(lives(tmp_path)) == 2
+    assert why[0].startswith("it was killed by SIGKILL (out of memory? see the kernel's log) (all of it in ")
 
 
 def test_a_server_that_is_up_and_silent_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
