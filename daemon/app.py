@@ -22,8 +22,8 @@ from daemon.control.feed import Feed
 from daemon.control.server import ControlServer
 from daemon.desk import VERSION, Desk
 from daemon.errors import BehaviorError, ConfigError, DreamloopError
-from daemon.events import CycleDue, Stop
-from daemon.executors.base import WorkerSpec
+from daemon.events import CycleDue, Lane, Stop
+from daemon.executors.base import Served, WorkerSpec
 from daemon.executors.process import ProcessExecutor
 from daemon.intake.watcher import LogWatcher
 from daemon.judges.agreement import admit
@@ -128,23 +128,27 @@ class App:
         telling.serves(store.serving(), store.fact("serving_since") or time.time())
 
         # What works: the loop with its stations, the workers, the watcher, the clockwork.
-        def worker(backend: str) -> WorkerSpec:
+        def worker(backend: str, options: dict[str, Any], served: Served | None = None) -> WorkerSpec:
             return WorkerSpec(
                 backend=backend,
-                options=served.options if served and backend == served.backend else
-                        {"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
-                         "generate_batch": config.model.generate_batch},
+                options=options,
                 threads=config.model.threads,
                 behaviors=tuple(folder / f"{name}.toml" for name in behaviors),
                 general=general_file(config, "probes"),
                 served=served,
-            )  # fmt: skip
+            )
 
+        here = {"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
+                "generate_batch": config.model.generate_batch}  # fmt: skip
         served = servers(config, model) if config.serve.backend == SERVERS else None
-        workers = ProcessExecutor(
-            {"train": worker(config.model.backend), "serve": worker(config.serve.backend)},
-            emit=lambda event: loop.post(event),
-        )
+        specs: dict[Lane, WorkerSpec]
+        if served is None:
+            specs = {"train": worker(config.model.backend, here), "serve": worker(config.serve.backend, here)}
+        else:
+            bound = {"memory": share} if (share := sharing(config).trainer) is not None else {}
+            specs = {"train": worker(config.model.backend, here | bound, served),
+                     "serve": worker(served.backend, served.options)}  # fmt: skip
+        workers = ProcessExecutor(specs, emit=lambda event: loop.post(event))
 
         def look(cycle: int) -> View:
             remembering.refresh()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from daemon.errors import Cancelled
 from daemon.events import Job, Progress
 from daemon.executors.base import WorkerSpec
-from daemon.models.base import Generator, Model, Sleeps
+from daemon.models.base import Generator, Model, Moves, Sleeps
 
 _BETWEEN_REPORTS = 0.1
 _NEVER_PAUSED = ("chat.", "serve.")  # light work: a pause is for what takes a device for minutes
@@ -92,14 +92,20 @@ class WorkerContext:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Servers that share the GPU sleep while this is entered, where that is configured."""
+        """Servers that share the GPU sleep while this is entered, where that is configured, and the model has it."""
         if self._spec.served is None or not self._spec.served.sleeps:
             yield
             return
-        served = self.served
+        served, model = self.served, self.model
         assert isinstance(served, Sleeps)
         with served.asleep():
-            yield
+            if isinstance(model, Moves):
+                model.come()
+            try:
+                yield
+            finally:
+                if isinstance(model, Moves):
+                    model.leave()
 
     @property
     def spec(self) -> WorkerSpec:

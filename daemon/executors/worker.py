@@ -23,7 +23,7 @@ from daemon.executors import wire
 from daemon.executors.context import Control
 from daemon.executors.running import explain, run
 from daemon.models import loading
-from daemon.models.base import Generator, Model
+from daemon.models.base import Generator, Model, Moves
 
 log = logging.getLogger("dreamloop.worker")
 LEAVING_SECONDS = 2.0  # to reach a checkpoint, or to finish a save, before the process ends regardless
@@ -62,6 +62,8 @@ class Worker:
     def _load(self) -> Model:
         if self._model is None:
             self._model = loading.load(self._spec.backend, threads=self._spec.threads, **self._spec.options)
+            if self._spec.served is not None and self._spec.served.sleeps and isinstance(self._model, Moves):
+                self._model.leave()  # outside of training the GPU is the servers'
         return self._model
 
     def _serve(self) -> Generator:

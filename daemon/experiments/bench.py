@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import shutil
@@ -205,10 +206,11 @@ def experiment(module: str) -> Runner:
         require(context.model, found.NEEDS, found.QUESTION)
         bench = build(payload, context, code_of(module))
         require(bench.answering, getattr(found, "ANSWERING", (Generator,)), found.QUESTION)
+        asked = Options(size=payload["size"], behavior=bench.behavior.name, seed=payload["seed"])
         try:
-            finding = found.run(
-                bench, Options(size=payload["size"], behavior=bench.behavior.name, seed=payload["seed"])
-            )
+            # what is asked of servers needs them awake; then the trainer does its part beside them
+            with contextlib.nullcontext() if payload.get("served") else context.training():
+                finding = found.run(bench, asked)
         finally:
             context.model.use(None)
         shutil.rmtree(bench.scratch, ignore_errors=True)

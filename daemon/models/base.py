@@ -120,6 +120,19 @@ class Sleeps(Protocol):
         ...
 
 
+@runtime_checkable
+class Moves(Protocol):
+    """A model that can stay in the host's memory while somebody else has the GPU. Away it works, only slowly."""
+
+    def leave(self) -> None:
+        """Free its memory on the GPU."""
+        ...
+
+    def come(self) -> None:
+        """Take the GPU again."""
+        ...
+
+
 class Model(Generator, Learner, Diverges, Protocol):
     """A model with every capability the loop itself needs."""
 

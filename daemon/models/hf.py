@@ -56,7 +56,7 @@ class HFModel:
         self._slots = Slots(net, room=room)
         self._observing = Observing(net, chat, batch=generate_batch, tokens=batch_tokens)
         self._batch, self._tokens = generate_batch, batch_tokens
-        self._device = next(net.parameters()).device
+        self._device = self._home = next(net.parameters()).device
         self._using: Path | None = None
         self.chat = chat
 
@@ -95,6 +95,21 @@ class HFModel:
                 self._slots.activate(before)
                 raise
         self._using = Path(adapter) if adapter is not None else None
+
+    def leave(self) -> None:
+        """Move to the host's memory and free the GPU's; what is asked meanwhile is computed there."""
+        self._move(torch.device("cpu"))
+
+    def come(self) -> None:
+        """Move back to the device on which it was loaded."""
+        self._move(self._home)
+
+    def _move(self, device: torch.device) -> None:
+        if device != self._device:
+            self._net.to(device)
+            self._device = device
+            self._observing.moved(device)
+            anatomy.release_memory()
 
     @contextlib.contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:
@@ -288,10 +303,12 @@ def load(
     context: int | None = None,
     adapters_kept: int = 3,
     attention: str = "sdpa",
+    memory: float | None = None,
 ) -> HFModel:
     """Load a model folder ("nano" is the embedded one). `threads` is explicit: tiny models are faster with one.
 
-    `context` bounds the sequence length below the model's own; `attention` "eager" gives attention maps to probes.
+    `context` bounds the sequence length below the model's own; `attention` "eager" gives attention maps to probes;
+    `memory` is the share of the GPU's memory that may be taken, None for all of it.
     Raises ModelMissing or ConfigError.
     """
     folder = loading.resolve(path)
@@ -300,6 +317,8 @@ def load(
         raise ConfigError(f'`model.dtype` = "{dtype}"; accepted: {", ".join(_DTYPES)}')
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f'`model.device` = "{device}", but torch sees no GPU here; set it to "cpu"')
+    if memory is not None and device.startswith("cuda"):
+        torch.cuda.set_per_process_memory_fraction(memory, torch.device(device).index or 0)
     torch.set_num_threads(threads)
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging

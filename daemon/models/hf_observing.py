@@ -64,6 +64,10 @@ class Observing:
             hidden=config.hidden_size,
         )
 
+    def moved(self, device: torch.device) -> None:
+        """The model is on another device by now."""
+        self._device = device
+
     @torch.inference_mode()
     def attention(self, passages: Sequence[Passage], checkpoint: Checkpoint) -> list[Attention]:
         """Maps are cut down to the decision tokens as each layer returns them: only one whole map exists at a time."""

@@ -334,8 +334,8 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
         )
         done += len(rows)
         if adapter is not None and rows and payload["split"] == ROTATING:
-            records.append(
-                divergence.measurement(
+            with context.training():  # no server compares whole distributions
+                drift = divergence.measurement(
                     context.model,
                     rows[:: max(1, len(rows) // 64)],
                     adapter=adapter,
@@ -343,7 +343,7 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
                     cycle=payload["cycle"],
                     at=payload["now"],
                 )
-            )
+            records.append(drift)
     context.checkpoint(total, total, "measured")
     return Result(records=tuple(records))
 

@@ -292,6 +292,11 @@ def distil(payload: dict[str, Any], context: Context) -> Result:
 
 def update(payload: dict[str, Any], context: Context) -> Result:
     """Train, save, and note what the adapter says *as trained*, for comparison with what is later served."""
+    with context.training():
+        return _update(payload, context)
+
+
+def _update(payload: dict[str, Any], context: Context) -> Result:
     recipe = Recipe(**{**payload["recipe"], "targets": tuple(payload["recipe"]["targets"])})
     into = Path(payload["into"])
     if (into / "card.json").exists():
@@ -309,15 +314,14 @@ def update(payload: dict[str, Any], context: Context) -> Result:
             )
             for example in payload["examples"]
         ]
-        with context.training():
-            trained = context.model.train(
-                examples,
-                recipe,
-                parent=folder(payload["parent_folder"]),
-                into=into,
-                card={key: payload[key] for key in ("adapter", "parent", "batch", "cycle")},
-                checkpoint=lambda done, total: context.checkpoint(done, total, "training"),
-            )
+        trained = context.model.train(
+            examples,
+            recipe,
+            parent=folder(payload["parent_folder"]),
+            into=into,
+            card={key: payload[key] for key in ("adapter", "parent", "batch", "cycle")},
+            checkpoint=lambda done, total: context.checkpoint(done, total, "training"),
+        )
     adapter = Adapter(
         id=payload["adapter"],
         parent=payload["parent"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,11 +60,6 @@ def test_cancelling_inside_a_cell_keeps_the_cells_before(make_bench: Callable[..
     """A cancelled run has its finished cells on disk; the next one reuses them and computes the rest."""
     cancelled = False
 
-    @property
-    def served(self) -> Any:
-        """The worker's own model answers."""
-        return self.model
-
     def checkpoint(done: int, total: int, note: str) -> None:
         if cancelled:
             raise Cancelled("it was cancelled")
@@ -120,6 +116,15 @@ class Context:
         self.model = model
         files = tuple(behaviors.BUNDLED / f"{name}.toml" for name in ("listening", "not_rushing", "push_back"))
         self.spec = WorkerSpec(backend="fake", behaviors=files, general=general)
+
+    @property
+    def served(self) -> Any:
+        """The worker's own model answers."""
+        return self.model
+
+    def training(self) -> Any:
+        """No server shares its device."""
+        return contextlib.nullcontext()
 
     def checkpoint(self, done: int, total: int, note: str = "") -> None:
         pass

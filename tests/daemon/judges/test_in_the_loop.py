@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,10 @@ class Context:
     def served(self) -> Any:
         """The worker's own model answers."""
         return self.model
+
+    def training(self) -> Any:
+        """No server shares its device."""
+        return contextlib.nullcontext()
 
     def checkpoint(self, done: int, total: int, note: str = "") -> None:
         """Kept for the test."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +65,10 @@ class Worker:
     def served(self) -> Any:
         """The worker's own model answers."""
         return self.model
+
+    def training(self) -> Any:
+        """No server shares its device."""
+        return contextlib.nullcontext()
 
     def checkpoint(self, done: int, total: int, note: str = "") -> None:
         """Nobody to tell."""
