@@ -64,10 +64,13 @@ def attest(trained: Mapping[str, Trained], served: Mapping[str, Rows], tolerance
     """Compare. `trained` has a set of probes per name, `served` the passes over them as "NAME" or "NAME/PASS".
 
     The first pass over a set must not have read any cache; where it agrees and a later pass does not, the cache is
-    stale. Raises ValueError for a pass over probes that are not in `trained`, or when one was never served.
+    stale. Raises ValueError for a pass over probes that are not in `trained`, when one was never served, and when there
+    is nothing to compare.
     """
     if {_set(name) for name in served} != set(trained):
         raise ValueError(f"served {sorted(served)} are not passes over {sorted(trained)}")
+    if not any(row for one in trained.values() for row in one.own):
+        raise ValueError("there is no token to compare: a version without probes cannot be attested")
     for name, rows in served.items():
         if trouble := _unreadable(name, trained[_set(name)].own, rows):
             return trouble
@@ -105,7 +108,7 @@ def attest(trained: Mapping[str, Trained], served: Mapping[str, Rows], tolerance
     for state, words in (("base", "the base model"), ("predecessor", "the version before it")):
         if _resembles(first, "base" if state == "base" else "before"):
             return outcome(state, f"the server answers with {words}: {off}")  # type: ignore[arg-type]
-    if share is not None and not whole:
+    if share is not None and not whole and _nearer(first):
         return outcome(
             "partial", f"{share:.0%} of the adapter's effect is served: modules were dropped, or scaled; {off}"
         )
@@ -128,8 +131,10 @@ def _unreadable(name: str, own: Rows, rows: Rows) -> Attestation | None:
     if [len(row) for row in rows] != [len(row) for row in own]:
         words = f"{name}: the server did not score every token of every probe"
         return Attestation(state="incomplete", words=words, apart=math.inf, excess=math.inf)
-    if not all(math.isfinite(value) for row in rows for value in row):
-        words = f"{name}: the server's log-probabilities are not all finite numbers"
+    for whose, values in (("trainer", own), ("server", rows)):
+        if all(math.isfinite(value) for row in values for value in row):
+            continue
+        words = f"{name}: the {whose}'s log-probabilities are not all finite numbers"
         return Attestation(state="not finite", words=words, apart=math.inf, excess=math.inf)
     return None
 
@@ -171,6 +176,13 @@ def _distinct(first: Sequence[tuple[Trained, Rows]], tolerance: float) -> bool:
         if rows and max(_apart(a, b) for own, it in rows for a, b in zip(own, it, strict=True)) < TELLING * tolerance:
             return False
     return True
+
+
+def _nearer(first: Sequence[tuple[Trained, Rows]]) -> bool:
+    """Is what is served nearer to the adapter than the base is? What has nothing to do with the adapter is further."""
+    left = sum(_apart(a, b) for trained, served in first for a, b in zip(trained.own, served, strict=True))
+    effect = sum(_apart(a, b) for trained, _ in first for a, b in zip(trained.own, trained.base or (), strict=True))
+    return left < effect
 
 
 def _resembles(first: Sequence[tuple[Trained, Rows]], other: str) -> bool:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from daemon.errors import ConfigError
 from daemon.models import loading
 from daemon.models.hf_chat import from_folder
 from daemon.models.vllm.background import Background
@@ -30,6 +30,7 @@ def load(
     timeout: float = 120.0,
     patience: float = 300.0,
     tolerance: float = 0.02,
+    sleep: Sequence[Any] | None = None,
     threads: int = 1,
 ) -> VLLMModel:
     """A model whose base is the folder `path` ("nano" is the embedded one), served at `urls`.
@@ -41,22 +42,14 @@ def load(
     loading.check(folder)
     fingerprint = loading.fingerprint(folder)
     versions = Versions(Path(publish), seen_as=published_as, base=fingerprint)
-    background = Background()
     base = versions.of(None)
-    key = _key(key_file)
+    key = loading.read_key(Path(key_file) if key_file else None)
+    background = Background()
 
     async def replicas() -> list[Replica]:
         servers = [Server(url, key=key, timeout=timeout, concurrency=concurrency) for url in urls]
         return [Replica(server, base, fingerprint=fingerprint, tolerance=tolerance) for server in servers]
 
     fleet = Fleet(background.run(replicas()), patience=patience)
-    return VLLMModel(fleet, from_folder(folder), versions, folder=folder, background=background)
-
-
-def _key(file: str | None) -> str:
-    if file is None:
-        return ""
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"`serve.api_key_file` = {file}: cannot be read: {error}") from error
+    level_and_mode = (int(sleep[0]), str(sleep[1])) if sleep else None
+    return VLLMModel(fleet, from_folder(folder), versions, folder=folder, background=background, sleep=level_and_mode)

@@ -16,7 +16,7 @@ def generated(url: str, found: Mapping[str, Any], max_tokens: int) -> list[int]:
     choice = _choices(url, found, 1)[0]
     ids = choice.get("token_ids")
     ended = choice.get("finish_reason")
-    if not isinstance(ids, list) or not all(isinstance(token, int) for token in ids):
+    if not isinstance(ids, list) or not all(map(_is_token, ids)):
         raise BadAnswer(
             f"{url}: returned no token ids; dreamloop needs vLLM's `return_token_ids`, to tokenize nothing twice"
         )
@@ -41,12 +41,15 @@ def prompt_logprobs(
 
     Raises BadAnswer when not every token was scored.
     """
-    choices = sorted(_choices(url, found, len(texts)), key=lambda choice: choice.get("index", 0))
+    choices = _choices(url, found, len(texts))
+    if sorted(str(choice.get("index")) for choice in choices) == sorted(map(str, range(len(texts)))):
+        choices = sorted(choices, key=lambda choice: int(choice["index"]))  # servers finish in any order
     scored = []
     for choice, text, start in zip(choices, texts, starts, strict=True):
         rows = choice.get("prompt_logprobs")
         if not isinstance(rows, list) or len(rows) != len(text):
-            raise BadAnswer(f"{url}: scored {len(rows or [])} of {len(text)} tokens (`prompt_logprobs`)")
+            have = len(rows) if isinstance(rows, list) else 0
+            raise BadAnswer(f"{url}: scored {have} of {len(text)} tokens (`prompt_logprobs`)")
         try:
             scored.append([_number(rows[at][str(text[at])]["logprob"]) for at in range(start, len(text))])
         except (KeyError, TypeError) as error:
@@ -62,6 +65,13 @@ def _choices(url: str, found: Mapping[str, Any], count: int) -> list[Mapping[str
     return choices
 
 
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
 def _number(value: Any) -> float:
     """A number as it is, NaN for anything else: JSON has no NaN, and servers write null."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    try:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        return math.nan

@@ -29,14 +29,22 @@ class Background:
                 try:
                     return future.result(timeout=_TICK)
                 except concurrent.futures.TimeoutError:
-                    if future.done():  # the work's own timeout, not ours
-                        raise
+                    if future.done():  # the work's own timeout, or done since ours
+                        return future.result()
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """End the loop; what still runs is dropped."""
+        """End the loop; what still runs is cancelled."""
+
+        async def end() -> None:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        self.run(end())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
         if not self._thread.is_alive():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ class Fleet:
     def __init__(self, replicas: Sequence[Replica], *, patience: float) -> None:
         self.replicas = list(replicas)
         self.patience = patience
+        self._settling = asyncio.Lock()
 
     async def settle(self, version: Version, *, again: bool = False) -> Attestation:
         """Have every replica that is up serve this version as trained; waits while none is up.
@@ -35,7 +37,11 @@ class Fleet:
         Raises ServeError when every replica serves something else, or none came up in time.
         """
         ends = time.monotonic() + self.patience
-        told = False
+        async with self._settling:  # those who ask at the same time wait once, and are not each told of it
+            return await self._settle(version, ends, again=again)
+
+    async def _settle(self, version: Version, ends: float, *, again: bool) -> Attestation:
+        told, tries = False, 0
         while True:
             await self._published(version, ends)
             found = await asyncio.gather(
@@ -47,7 +53,10 @@ class Fleet:
                     raise one
             if up := [one for one in found if isinstance(one, Attestation)]:
                 return max(up, key=lambda one: one.apart)
-            waiting = [one for one in trouble if isinstance(one, (ServerDown, ServerFull))]
+            # Forgotten: it was restarted, or another client unloaded the adapter, while it was attested
+            waits = (ServerDown, ServerFull, Forgotten)
+            tries += any(isinstance(one, BadAnswer) for one in trouble)
+            waiting = [one for one in trouble if isinstance(one, waits if tries >= TRIES else (*waits, BadAnswer))]
             if not waiting or time.monotonic() > ends:
                 raise trouble[0]
             if not told:
@@ -63,12 +72,12 @@ class Fleet:
         steering: Steering | None = None,
     ) -> T:
         """One request on a version; `read(url, found)` turns what came back into the answer, or raises BadAnswer."""
-        ends = time.monotonic() + self.patience
+        ends = math.inf  # patience begins with trouble: before it, a request may have waited long for its turn
         tries = 0
         while True:
             ready = [replica for replica in self.replicas if replica.serves(version)]
             if not ready:
-                await self.settle(version)
+                await self._ready(version)
                 continue
             replica = min(ready, key=lambda one: one.in_flight)
             replica.in_flight += 1
@@ -80,11 +89,13 @@ class Fleet:
             except (ServerDown, Forgotten) as error:  # it went away, or came back without its adapters
                 replica.forget()
                 replica.trouble = error
+                ends = min(ends, time.monotonic() + self.patience)
                 if time.monotonic() > ends:
                     raise
                 log.warning("%s", error)
                 await asyncio.sleep(_BETWEEN)
             except ServerFull:
+                ends = min(ends, time.monotonic() + self.patience)
                 if time.monotonic() > ends:
                     raise
                 await asyncio.sleep(_BETWEEN)
@@ -96,6 +107,13 @@ class Fleet:
                 log.warning("%s; asked again", error)
             finally:
                 replica.in_flight -= 1
+
+    async def _ready(self, version: Version) -> None:
+        """As `settle`, but whoever had to wait for another's settling finds it done."""
+        ends = time.monotonic() + self.patience
+        async with self._settling:
+            if not any(replica.serves(version) for replica in self.replicas):
+                await self._settle(version, ends, again=False)
 
     async def steer(self, steering: Steering, *, layers: int, hidden: int) -> None:
         """See that every replica that is up can steer so. Raises ServerRefuses."""
@@ -112,13 +130,32 @@ class Fleet:
             if isinstance(one, BadAnswer):
                 raise one
 
+    async def unchanged(self) -> bool:
+        """Are the servers still the processes that were attested? One that is not is forgotten.
+
+        A server that was started again while nothing was asked of it goes unnoticed otherwise: with another base, or
+        with adapters that its own command line names, it answers at once.
+        """
+        seen = [(replica, replica.facts) for replica in self.replicas if replica.facts is not None]
+        found = await asyncio.gather(*(replica.server.started() for replica, _ in seen), return_exceptions=True)
+        same = True
+        for (replica, facts), started in zip(seen, found, strict=True):
+            if isinstance(started, BaseException) and not isinstance(started, ServeError):
+                raise started
+            if started != facts.started:
+                same = False
+                if replica.facts is facts:
+                    replica.forget()
+        return same
+
     async def _published(self, version: Version, ends: float) -> None:
         """The trainer's word comes from another process: it may be a moment late."""
-        while not version.published:
+        wanted = [version, *(replica.base for replica in self.replicas)]
+        while missing := [one for one in wanted if not one.published]:
             if time.monotonic() > ends:
                 raise ServerRefuses(
-                    f"{version.folder}: nothing is published there, so what the server says of it cannot be attested; "
-                    "the training process publishes it when the daemon starts"
+                    f"{missing[0].folder}: nothing is published there, so what the server says of it cannot be "
+                    "attested; the training process publishes it when the daemon starts"
                 )
             await asyncio.sleep(_BETWEEN / 5)
 

@@ -11,21 +11,22 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import math
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.errors import BadAnswer, ServeError
+from daemon.errors import BadAnswer, ServeError, ServerDown
 from daemon.models import loading
 from daemon.models.base import Checkpoint, Conversation, Sampling, ignore
 from daemon.models.hf_chat import Chat
 from daemon.models.vllm import answers
 from daemon.models.vllm.attesting import BATCH, scoring
 from daemon.models.vllm.background import Background
-from daemon.models.vllm.fleet import Fleet
+from daemon.models.vllm.fleet import TRIES, Fleet
 from daemon.models.vllm.replica import Replica
 from daemon.models.vllm.steering import Steering
 from daemon.models.vllm.versions import Reference, Versions
@@ -35,17 +36,28 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+log = logging.getLogger("dreamloop.serve")
 T = TypeVar("T")
 
 
 class VLLMModel:
-    """`fleet` are the servers, `versions` what can be loaded there; `sharing` is what happens around training."""
+    """`fleet` are the servers, `versions` what can be loaded there; `sleep` is level and mode of `asleep`."""
 
-    def __init__(self, fleet: Fleet, chat: Chat, versions: Versions, *, folder: Path, background: Background) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        chat: Chat,
+        versions: Versions,
+        *,
+        folder: Path,
+        background: Background,
+        sleep: tuple[int, str] | None = None,
+    ) -> None:
         self._fleet = fleet
         self._versions = versions
         self._folder = folder
         self._background = background
+        self._level_and_mode = sleep or (1, "wait")
         self._using: Path | None = None
         self._version = versions.of(None)
         self._steering = Steering()
@@ -126,7 +138,7 @@ class VLLMModel:
             )
             return self.chat.text(ids[:-1] if ids and ids[-1] in self.chat.stops else ids)
 
-        return self._all([one(row) for row in range(len(encoded))], checkpoint)
+        return self._all([partial(one, row) for row in range(len(encoded))], checkpoint)
 
     def logprobs(self, pairs: Sequence[tuple[Conversation, str]], checkpoint: Checkpoint = ignore) -> list[list[float]]:
         """Per pair the log-probability in nats of each answer token and the end of turn. Raises ServeError."""
@@ -145,7 +157,7 @@ class VLLMModel:
 
             return await self._fleet.ask(self._version, scoring("", texts, "") | extra, read, steering)
 
-        found = self._all([some(first) for first in range(0, len(encoded), BATCH)], checkpoint)
+        found = self._all([partial(some, first) for first in range(0, len(encoded), BATCH)], checkpoint)
         return [row for batch in found for row in batch]
 
     def encode(self, pairs: Sequence[tuple[Conversation, str]]) -> list[tuple[list[int], list[int]]]:
@@ -176,12 +188,22 @@ class VLLMModel:
         finally:
             self._steering = before
 
+    def address(self) -> dict[str, str]:
+        """What a request must say to be answered as this model answers now: `model`, `salt` and `steering`."""
+        ready = [replica for replica in self._fleet.replicas if replica.serves(self._version)]
+        name = ready[0].name_of(self._version) if ready else self._version.name
+        return {"model": name, "salt": str(self._extra()["cache_salt"]), "steering": self._steering.argument}
+
     def look(self, adapter: Path | None, keep: Sequence[Path | None], *, again: bool = False) -> list[dict[str, Any]]:
         """See that every replica that is up serves `adapter` as trained, and unload versions that are not in `keep`.
 
         Per replica where it stands: see `Replica.told`. Never waits and never raises ServeError: that is in the rows.
+        What was not published cannot be attested: its state is "unpublished".
         """
         wanted = self._versions.of(adapter)
+        if not (wanted.published and self._versions.of(None).published):
+            why = f"{wanted.folder}: is not published yet; the training process does that when it is free"
+            return [{**replica.told(wanted), "state": "unpublished", "why": why} for replica in self._fleet.replicas]
         kept = [wanted, *(self._versions.of(one) for one in keep)]
 
         async def one(replica: Replica) -> dict[str, Any]:
@@ -198,8 +220,8 @@ class VLLMModel:
 
         Raises ServerRefuses for one that cannot sleep. One that is down has nothing to free.
         """
-        self._background.run(self._sleep())
         try:
+            self._background.run(self._sleep())
             yield
         finally:
             self._background.run(self._wake())
@@ -221,23 +243,33 @@ class VLLMModel:
         salt = "+".join(filter(None, [self._version.salt, self._steering.salt]))
         return {"cache_salt": salt} | ({"vllm_xargs": self._steering.xargs} if self._steering.terms else {})
 
-    def _all(self, work: Sequence[Coroutine[Any, Any, T]], checkpoint: Checkpoint) -> list[T]:
-        """Everything at once; the servers' slots bound what is in flight. On an error the rest is cancelled."""
+    def _all(self, work: Sequence[Callable[[], Coroutine[Any, Any, T]]], checkpoint: Checkpoint) -> list[T]:
+        """Everything at once; the servers' slots bound what is in flight. On an error the rest is cancelled.
+
+        All of it is asked for again when a server turns out to be another process than the one that was attested.
+        """
         done = 0
 
-        async def counted(one: Coroutine[Any, Any, T]) -> T:
+        async def counted(one: Callable[[], Coroutine[Any, Any, T]]) -> T:
             nonlocal done
-            found = await one
+            found = await one()
             done += 1
             return found
 
         async def together() -> list[T]:
-            tasks = [asyncio.ensure_future(counted(one)) for one in work]
-            try:
-                return list(await asyncio.gather(*tasks))
-            finally:
-                for task in tasks:
-                    task.cancel()
+            nonlocal done
+            for _ in range(TRIES):
+                done = 0
+                tasks = [asyncio.ensure_future(counted(one)) for one in work]
+                try:
+                    found = list(await asyncio.gather(*tasks))
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                if not work or await self._fleet.unchanged():
+                    return found
+                log.warning("a server was started again unnoticed: what it answered is asked for again")
+            raise ServerDown("the servers are started again and again, so that nothing they answer can be trusted")
 
         found = self._background.run(together(), lambda: checkpoint(done, len(work)))
         checkpoint(len(work), len(work))
@@ -245,13 +277,17 @@ class VLLMModel:
 
     async def _sleep(self) -> None:
         for replica in self._fleet.replicas:
-            await replica.server.sleep()
             replica.forget()
+            with contextlib.suppress(ServerDown):
+                await replica.server.sleep(*self._level_and_mode)
 
     async def _wake(self) -> None:
         for replica in self._fleet.replicas:
-            await replica.server.wake()
             replica.forget()
+            try:
+                await replica.server.wake()
+            except ServeError as error:  # whether it is up, and awake, is seen before anything is asked of it
+                log.warning("%s", error)
 
 
 def _seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:

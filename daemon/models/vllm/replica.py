@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Replica:
         self.attestations: dict[str, Attestation] = {}  # by the version's salt, since the server started
         self.in_flight = 0
         self.trouble: ServeError | None = None
-        self._base = base
+        self.base = base
         self._fingerprint = fingerprint
         self._tolerance = tolerance
         self._settling = asyncio.Lock()
@@ -71,7 +72,10 @@ class Replica:
         for name in gone:
             await self.server.unload(name)
         if gone:
-            salts = {version.salt for version in keep} | {self._base.salt}
+            if self.facts is not None:
+                left = {name: path for name, path in facts.adapters.items() if name not in gone}
+                self.facts = replace(facts, adapters=left)
+            salts = {version.salt for version in keep} | {self.base.salt}
             self.attestations = {salt: found for salt, found in self.attestations.items() if salt in salts}
         return gone
 
@@ -107,28 +111,28 @@ class Replica:
             raise
         if self.facts is None or self.facts.started != facts.started:
             self.forget()
-            self._same_base(facts)
+            await asyncio.to_thread(self._same_base, facts)  # reads gigabytes
         if await self.server.asleep():
             self.forget()  # waking has corrupted adapters elsewhere: nothing that was seen before counts
             raise ServerAsleep(f"{self.server.url}: is asleep (`serve.sharing`); it wakes when training is over")
         self.facts = facts
-        await self._attest(self._base, again=again)
+        base = await self._attest(self.base, facts, again=again)
         if version.is_base:
-            return self.attestations[version.salt]
+            return base
         there = facts.adapters.get(version.name)
         if there != version.path:
             if there is not None:  # a name that got another path: both must go, so that the cache has another key
                 await self.server.unload(version.name)
             self.attestations.pop(version.salt, None)
             await self.server.load(version.name, version.path)
-        return await self._attest(version, again=again)
+        return await self._attest(version, facts, again=again)
 
-    async def _attest(self, version: Version, *, again: bool) -> Attestation:
+    async def _attest(self, version: Version, facts: Facts, *, again: bool) -> Attestation:
         known = self.attestations.get(version.salt)
         if known is not None and known.ok and not again:
             return known
         reference = await asyncio.to_thread(version.reference)
-        name = self.name_of(version)
+        name = facts.base if version.is_base else version.name  # a request that fails meanwhile clears self.facts
         if version.is_base and not again:
             await same_template(self.server, name, reference)
         found = await attested(self.server, name, version, reference, self._tolerance)
@@ -147,13 +151,17 @@ class Replica:
     def _same_base(self, facts: Facts) -> None:
         """Compare the weights where the server's folder can be read here; elsewhere attestation has to tell."""
         root = Path(facts.root)
-        if root.is_dir() and any(root.glob("*.safetensors")) and (root / "tokenizer.json").is_file():
+        try:
+            if not (root.is_dir() and any(root.glob("*.safetensors")) and (root / "tokenizer.json").is_file()):
+                return
             theirs = loading.fingerprint(root)
-            if theirs != self._fingerprint:
-                raise WrongServer(
-                    f"{self.server.url}: serves {root} (fingerprint {theirs[:12]}), and `model.path` has "
-                    f"{self._fingerprint[:12]}; start it on the folder of `model.path`"
-                )
+        except OSError:  # another user's folder
+            return
+        if theirs != self._fingerprint:
+            raise WrongServer(
+                f"{self.server.url}: serves {root} (fingerprint {theirs[:12]}), and `model.path` has "
+                f"{self._fingerprint[:12]}; start it on the folder of `model.path`"
+            )
 
     def told(self, version: Version) -> dict[str, Any]:
         """Where it stands, as plain data for `dreamctl status`."""

@@ -68,12 +68,12 @@ class Server:
 
     async def facts(self) -> Facts:
         """Version, start time, base and adapters."""
-        version, text, listed = await asyncio.gather(
-            self._call("get", f"{self.url}/version", object),
-            self._call("get", f"{self.url}/metrics", str),
-            self._call("get", "/models", object),
-        )
         try:
+            version, text, listed = await asyncio.gather(
+                self._call("get", f"{self.url}/version", object),
+                self._call("get", f"{self.url}/metrics", str),
+                self._call("get", "/models", object),
+            )
             models = listed["data"]
             base = next(model for model in models if not model.get("parent"))
             adapters = {str(model["id"]): str(model["root"]) for model in models if model.get("parent")}
@@ -87,11 +87,18 @@ class Server:
                 busy=busy,
                 longest=int(base.get("max_model_len") or 0),
             )
-        except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
+        except (Forgotten, KeyError, TypeError, ValueError, StopIteration, AttributeError, OverflowError) as error:
             raise BadAnswer(
                 f"{self.url}: does not describe itself as a vLLM server does ({type(error).__name__}: {error}); is "
                 "`serve.url` right?"
             ) from error
+
+    async def started(self) -> float:
+        """When its process started (epoch seconds); 0 where it does not say."""
+        try:
+            return _read_metrics(await self._call("get", f"{self.url}/metrics", str))[0]
+        except (Forgotten, ValueError) as error:
+            raise BadAnswer(f"{self.url}: has no metrics as a vLLM server has: {error}") from error
 
     async def load(self, name: str, path: str) -> None:
         """Load an adapter from a folder that the server can read."""
@@ -107,6 +114,9 @@ class Server:
                 f"{self.url}: is not allowed to load adapters at run time; start it with --enable-lora and "
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
             ) from error
+        except BadAnswer:
+            if (await self.facts()).adapters.get(name) != path:  # else another client of the server was faster
+                raise
 
     async def unload(self, name: str) -> None:
         """Forget an adapter; one that is not loaded is no error. Requests that run on it are finished by the server."""
@@ -132,10 +142,14 @@ class Server:
             "add_generation_prompt": True,
             "chat_template_kwargs": {"enable_thinking": False},
         }
-        found = await self._call("post", f"{self.url}/tokenize", object, body)
-        if not isinstance(found, dict) or not isinstance(found.get("tokens"), list):
+        try:
+            found = await self._call("post", f"{self.url}/tokenize", object, body)
+        except Forgotten as error:
+            raise BadAnswer(f"{self.url}: has no /tokenize as a vLLM server has: {error}") from error
+        tokens = found.get("tokens") if isinstance(found, dict) else None
+        if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
             raise BadAnswer(f"{self.url}: /tokenize returned no tokens")
-        return [int(token) for token in found["tokens"]]
+        return tokens
 
     async def rpc(self, method: str, *arguments: str) -> list[Any]:
         """Call a method of the worker extension on every worker. Raises ServerRefuses when there is none."""
@@ -148,11 +162,15 @@ class Server:
                 f"{self.url}: has no worker extension, so it cannot be steered; start it with "
                 f"VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls (docs/SERVING.md): {error}"
             ) from error
-        return list(found["results"]) if isinstance(found, dict) else []
+        results = found.get("results") if isinstance(found, dict) else None
+        return results if isinstance(results, list) else []
 
-    async def sleep(self) -> None:
-        """Free the GPU's memory for a while (level 1: weights to the host). Raises ServerRefuses when it cannot."""
-        await self._develop("/sleep?level=1")
+    async def sleep(self, level: int = 1, mode: str = "wait") -> None:
+        """Free the GPU's memory for a while (level 1: weights to the host). Raises ServerRefuses when it cannot.
+
+        Requests in flight finish first with mode "wait"; vLLM's own default is to abort them.
+        """
+        await self._develop(f"/sleep?level={level}&mode={mode}")
 
     async def wake(self) -> None:
         """Take the GPU's memory again."""

@@ -8,6 +8,7 @@ weights. The base has a folder with a reference, too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -76,13 +77,16 @@ class Version:
         try:
             if not self.is_base:
                 adapters.read(self.folder)
-            raw = json.loads((self.folder / REFERENCE).read_text(encoding="utf-8"))
+            text = (self.folder / REFERENCE).read_bytes()
+            if hashlib.sha256(text).hexdigest() != adapters.read_card(self.folder)["sha256"][REFERENCE]:
+                raise ValueError("it was changed since it was written")
+            raw = json.loads(text)
             sets = {
                 name: Probes(**{**probes, "trained": Trained(**probes["trained"])})
                 for name, probes in raw["sets"].items()
             }
             return Reference(sets=sets, messages=raw["messages"], ids=raw["ids"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdapterError(
                 f"{self.folder / REFERENCE}: cannot be read ({error}); remove the folder, it is published again"
             ) from error
