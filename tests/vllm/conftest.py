@@ -13,8 +13,10 @@ import pytest
 
 from daemon.models import loading
 from daemon.models.hf import HFModel
+from daemon.models.vllm.model import VLLMModel
 from daemon.vllm_worker import CLASS
 from tests.daemon.models import tiny
+from tests.vllm.adapters import train
 from tests.vllm.servers import RunningServer, executable
 
 HERE = Path(__file__).parent
@@ -78,3 +80,23 @@ def trainer(loaded_trainer: HFModel) -> Iterator[HFModel]:
     loaded_trainer.use(None)
     yield loaded_trainer
     loaded_trainer.use(None)
+
+
+@pytest.fixture(scope="session")
+def trained(loaded_trainer: HFModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The adapters "a" and "b": see `tests.vllm.adapters`."""
+    return train(loaded_trainer, tmp_path_factory.mktemp("adapters"))
+
+
+@pytest.fixture
+def served(nano_server: RunningServer, tmp_path: Path) -> Iterator[VLLMModel]:
+    """A client of the real server, with a folder of its own to publish in; unloads what it has loaded."""
+    model = loading.load(
+        "vllm", path="nano", urls=[nano_server.url], publish=str(tmp_path / "served"), patience=300, timeout=120
+    )
+    assert isinstance(model, VLLMModel)
+    yield model
+    model.close()
+    for name in nano_server.models():
+        if name.startswith("dreamloop:"):
+            nano_server.unload(name)

@@ -50,7 +50,7 @@ class RunningServer:
     def __init__(self, weights: Path, log: Path, arguments: Sequence[str], *, command: Path, name: str) -> None:
         self.weights, self.log, self.arguments, self.command = weights, log, list(arguments), command
         self.model = name
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -145,6 +145,10 @@ class RunningServer:
         results: list[Any] = answer.json()["results"]
         return results
 
+    def models(self) -> list[str]:
+        """The names that it lists."""
+        return [str(row["id"]) for row in httpx.get(f"{self.url}/v1/models", timeout=120).json()["data"]]
+
     def load(self, name: str, folder: Path) -> httpx.Response:
         """Load an adapter under a name."""
         return self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
@@ -163,7 +167,7 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

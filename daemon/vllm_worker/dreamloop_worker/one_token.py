@@ -1,7 +1,7 @@
 """CPU only: a prompt of one token, alone in its step, on a model with Gated DeltaNet.
 
-vLLM's CPU convolution wants its input transposed, asks so by `is_contiguous`, and one column is contiguous either way: it
-raises, and that ends the engine. It gets a second column, which belongs to no sequence.
+vLLM's CPU convolution wants its input transposed, asks so by `is_contiguous`, and one column is contiguous either way:
+it raises, and that ends the engine. It gets a second column, which belongs to no sequence.
 """
 
 from __future__ import annotations
