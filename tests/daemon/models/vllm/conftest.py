@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +89,8 @@ def other(other_port: Port) -> Scripted:
 def bench(tmp_path: Path, folder: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """See Bench."""
     monkeypatch.setattr("daemon.models.vllm.from_folder", lambda folder: chat)  # loaded once
+    # reading all the world's certificates takes longer than a test, and this is plain HTTP
+    monkeypatch.setattr(ssl, "create_default_context", lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     made = Bench(tmp_path, folder, hashed.trainer_of(folder, chat), [])
     yield made
     for model in made.models:

@@ -109,6 +109,18 @@ def test_a_restart_that_nobody_noticed(model: VLLMModel, server: Scripted, bench
     assert attestations(server) == 2
 
 
+def test_a_look_sees_a_restart(model: VLLMModel, server: Scripted, candidate: Path) -> None:
+    """A server that has the adapter and another start time is attested again when it is looked at."""
+    model.use(candidate)
+    model.look(candidate, [])
+    assert attestations(server) == 1
+    path = server.adapters["dreamloop:new"]
+    server.restart()
+    server.load("dreamloop:new", path)
+    assert model.look(candidate, [])[0]["started"] == server.started
+    assert attestations(server) == 2
+
+
 def test_another_base_after_a_restart_answers_nothing(model: VLLMModel, server: Scripted) -> None:
     """Another model under the same name, started while nothing was asked: its answers are never passed on."""
     model.use(None)
@@ -209,27 +221,16 @@ def test_a_full_server_is_waited_for(model: VLLMModel, server: Scripted, bench: 
 
 
 def test_two_clients_swap_at_once(bench: Bench, port: Port, server: Scripted, candidate: Path) -> None:
-    """The two workers' clients want the same version of one server at the same moment: both get it."""
-    clients = [bench.client(port), bench.client(port)]
-    troubles: list[BaseException] = []
+    """The two workers' clients want the same version of one server: whoever is slower finds it loaded, and is content.
 
-    def use(client: VLLMModel) -> None:
-        try:
-            client.use(candidate)
-        except BaseException as error:
-            troubles.append(error)
-
-    now = server._models
-    before, looks = now(), iter(range(100))
-    # both are told that the adapter is not there, before either loads it
-    server._models = lambda: before if next(looks) < 2 else now()  # type: ignore[method-assign]
-    threads = [threading.Thread(target=use, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not troubles
-    assert [client.using for client in clients] == [candidate, candidate]
+    Planted: the slower one was told that the adapter is not there.
+    """
+    before = server._models()
+    bench.client(port).use(candidate)
+    now, looks = server._models, iter([before])
+    server._models = lambda: next(looks, None) or now()  # type: ignore[method-assign]
+    assert bench.client(port).look(candidate, [])[0]["state"] == "attested"
+    assert server.paths().count("/v1/load_lora_adapter") == 2
 
 
 def test_another_client_unloads_what_is_in_use(
@@ -256,6 +257,15 @@ class TestSleep:
         assert not server.asleep
         assert model.generate(PROMPTS, GREEDY) == bench.trainer.generate(PROMPTS, GREEDY)
         assert (attestations(server), attestations(server, "nano")) == (before[0] + 1, before[1] + 1)
+
+    def test_a_sleep_that_somebody_else_began(self, model: VLLMModel, server: Scripted, candidate: Path) -> None:
+        """A server that was seen asleep is attested anew once it is awake, whoever put it to sleep."""
+        model.use(candidate)
+        server.asleep = True
+        assert model.look(candidate, [])[0]["state"] == "asleep"
+        server.asleep = False
+        model.generate(PROMPTS, GREEDY)
+        assert attestations(server) == 2
 
     def test_waking_may_corrupt(self, model: VLLMModel, server: Scripted, candidate: Path) -> None:
         """An adapter that is corrupted by waking does not answer."""

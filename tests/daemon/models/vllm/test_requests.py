@@ -139,12 +139,11 @@ def test_cancelling(bench: Bench, port: Port, server: Scripted, at: int) -> None
     for call in (lambda stop: model.generate(MANY, GREEDY, stop), lambda stop: model.logprobs(ANSWERED, stop)):
         with pytest.raises(Cancelled):
             call(Stop(at))
-    while server.in_flight:
-        time.sleep(0.01)
-    asked = len(server.completions())
     server.seconds = 0
     assert model.generate(PROMPTS, GREEDY) == bench.trainer.generate(PROMPTS, GREEDY)
-    assert len(server.completions()) == asked + len(PROMPTS)
+    while server.in_flight:
+        time.sleep(0.01)
+    assert len(generated(server)) <= 4 + len(PROMPTS)  # what waited for its turn was never sent
 
 
 def test_closing_in_the_middle(bench: Bench, port: Port, server: Scripted) -> None:
