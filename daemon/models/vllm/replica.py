@@ -12,11 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daemon.errors import NotAttested, ServeError, ServerAsleep, ServerDown, WrongServer
+from daemon.errors import NotAttested, ServeError, ServerAsleep, ServerDown, ServerRefuses, WrongServer
 from daemon.models import loading
 from daemon.models.vllm.attesting import attested, same_template
 from daemon.models.vllm.server import Facts, Server
-from daemon.models.vllm.steering import HELLO, STEER, Steering, applied, need, stored
+from daemon.models.vllm.steering import (
+    HELLO,
+    MODULES,
+    STEER,
+    Steering,
+    applied,
+    dropped,
+    need,
+    stored,
+    trained,
+)
 from daemon.models.vllm.versions import PREFIX, Version
 from policies.serve.attestation import Attestation
 
@@ -135,6 +145,11 @@ class Replica:
         name = facts.base if version.is_base else version.name  # a request that fails meanwhile clears self.facts
         if version.is_base and not again:
             await same_template(self.server, name, reference)
+        if missing := await self._missing(version):
+            words = f"{len(missing)} modules of the adapter are not there, {missing[0]} for one"
+            log.error("%s: %s is not served as trained: %s", self.server.url, name, words)
+            self.attestations.pop(version.salt, None)
+            raise NotAttested(f"{self.server.url}: lists {name} and does not serve it: {words}")
         found = await attested(self.server, name, version, reference, self._tolerance)
         self.attestations[version.salt] = found
         if found.ok:
@@ -147,6 +162,19 @@ class Replica:
                 "folder of `model.path`; if it is the same model in another precision, raise `judge.parity_tolerance`"
             )
         raise NotAttested(f"{self.server.url}: lists {name} and does not serve it: {found.words}")
+
+    async def _missing(self, version: Version) -> list[str]:
+        """Modules of an adapter that the server does not hold. Only one with our extension tells; others answer only.
+
+        Dropping a small one may hide within rounding, and is a wrong adapter all the same.
+        """
+        if version.is_base:
+            return []
+        try:
+            held = await self.server.rpc(MODULES, version.name)
+            return dropped(trained(await asyncio.to_thread(version.shapes)), held)
+        except ServerRefuses:
+            return []
 
     def _same_base(self, facts: Facts) -> None:
         """Compare the weights where the server's folder can be read here; elsewhere attestation has to tell."""

@@ -72,6 +72,17 @@ class Version:
         """Has the trainer given its word on it?"""
         return (self.folder / REFERENCE).is_file()
 
+    def shapes(self) -> dict[str, list[int]]:
+        """The shape of each of the adapter's tensors. Raises AdapterError."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self.folder / adapters.WEIGHTS
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                return {name: list(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise AdapterError(f"{file}: cannot be read ({error}); remove the folder, it is published again") from error
+
     def reference(self) -> Reference:
         """The trainer's word. Raises AdapterError when the folder is not what was published."""
         try:
