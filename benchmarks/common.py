@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,6 +44,13 @@ def finish(name: str, result: dict[str, Any], save: bool) -> None:
     if save:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def script(name: str) -> str:

@@ -1,6 +1,9 @@
 """Six cycles of the embedded loop from a fresh state, then base against serving adapter on sealed probes.
 
 .venv/bin/python benchmarks/six_cycles.py [--cycles 6] [--save]
+.venv/bin/python benchmarks/six_cycles.py --vllm .vllm/bin/vllm [--save]    the same, answered by a vLLM server
+
+Nothing of the configuration but `[serve]` differs between the two.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import arguments, daemon_config, dreamctl, finish, script
+from common import arguments, daemon_config, dreamctl, finish, free_port, script
 
 
 def brief(rows: dict[str, Any]) -> dict[str, Any]:
@@ -27,10 +30,15 @@ def main() -> None:
     parser = arguments("Six cycles of the embedded loop.")
     parser.add_argument("--cycles", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vllm", type=Path, help="the vllm command of a server that the daemon is to run")
     options = parser.parse_args()
+    changes: dict[str, dict[str, Any]] = {"daemon": {"seed": options.seed}}
+    if options.vllm:
+        url = f"http://127.0.0.1:{free_port()}"
+        changes["serve"] = {"backend": "vllm", "managed": str(options.vllm.absolute()), "url": url}
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state"
-        config = daemon_config(Path(folder), {"daemon": {"seed": options.seed}})
+        config = daemon_config(Path(folder), changes)
         began = time.time()
         subprocess.run(
             [script("dreamloopd"), "--config", str(config), "--state", str(state), "--cycles", str(options.cycles)],
@@ -49,7 +57,7 @@ def main() -> None:
         "general": report["general"],
         "counts": report["counts"],
     }
-    finish("six_cycles", result, options.save)
+    finish("six_cycles_vllm" if options.vllm else "six_cycles", result, options.save)
 
 
 if __name__ == "__main__":

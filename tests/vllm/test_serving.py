@@ -93,7 +93,7 @@ def test_the_base_in_place_of_an_adapter_is_refused(
 ) -> None:
     """An adapter that changes nothing where the trainer's does (planted): the server answers with the base."""
     publish(trainer, served, trained)
-    planted = plant(served, trained["a"], tmp_path, lambda weights: {k: v * 0 for k, v in weights.items()})
+    planted = plant(served, trained["a"], tmp_path, lambda weights: {k: v * 0.01 for k, v in weights.items()})
     with pytest.raises(NotAttested, match="base model"):
         served.use(planted)
 
