@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.loop, pytest.mark.timeout(1500), pytest.mark.xdist_gro
 
 @pytest.fixture(scope="module")
 def run(daemon: Callable[..., Daemon]) -> Daemon:
-    """Six full cycles at the shipped configuration."""
-    one = daemon(small=False)
+    """Six full cycles at the shipped configuration, but for the looks at sessions: test_questions.py has those."""
+    one = daemon({"experiments": {"observe": False}}, small=False)
     done = one.run("--cycles", "6", "--log-format", "json", timeout=1400)
     assert done.returncode == 0, done.stderr[-4000:]
     return one
