@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "learn": {"minimum": 8, "maximum": 24},
     "judge": {"probes": 40, "samples": 1, "second_look": 0, "canaries": 20},
     "guard": {"probes": 20},
+    "experiments": {"observe": False},
 }
 
 

@@ -96,7 +96,7 @@ def test_killed_while_training_it_resumes_and_trains_nothing_twice(daemon: Calla
 
 def test_ctrl_c_while_training_ends_cleanly_and_it_goes_on_later(daemon: Callable[..., Daemon]) -> None:
     """Ctrl-C in the middle of an update: exit 0 within seconds, no orphans, and the same cycle goes on."""
-    one = daemon()
+    one = daemon({"experiments": {"observe": True}})  # with the looks at a session, too
     first = one.start()
     one.until(learning)
     workers = children(first.pid)
