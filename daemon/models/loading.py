@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,15 +22,18 @@ def load(backend: str, **options: Any) -> Model:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    known(backend, "model.backend")
     name = f"daemon.models.{backend}"
-    if not backend.isidentifier() or importlib.util.find_spec(name) is None:
-        raise ConfigError(
-            f'`model.backend` = "{backend}": there is no daemon/models/{backend}.py; the usual one is "hf"'
-        )
     module = importlib.import_module(name)
     if not hasattr(module, "load"):
-        raise ConfigError(f'`model.backend` = "{backend}": {name} loads no models; the usual one is "hf"')
+        raise ConfigError(f'backend "{backend}": {name} loads no models; the usual one is "hf"')
     return cast(Model, module.load(**options))
+
+
+def known(backend: str, key: str) -> None:
+    """Is there such a backend? Imports nothing heavy. Raises ConfigError naming `key`, which chose it."""
+    if not backend.isidentifier() or importlib.util.find_spec(f"daemon.models.{backend}") is None:
+        raise ConfigError(f'`{key}` = "{backend}": there is no daemon/models/{backend}.py; the usual one is "hf"')
 
 
 def resolve(path: str | Path) -> Path:
@@ -69,6 +73,13 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.safetensors")), folder / "tokenizer.json"]:
         digest.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        found = path.stat()
+        digest.update(_sha256(path.resolve(), found.st_size, found.st_mtime_ns))
     return digest.hexdigest()
+
+
+@cache
+def _sha256(path: Path, size: int, changed: int) -> bytes:
+    """A file's hash, computed once as long as it is not written to: weights are gigabytes, and are asked for often."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
