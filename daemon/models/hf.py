@@ -162,6 +162,11 @@ class HFModel:
             done += len(rows)
         return found
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it takes at most."""
+        return self.chat.limit
+
     def encode(self, pairs: Sequence[tuple[Conversation, str]]) -> list[tuple[list[int], list[int]]]:
         """Per pair the prompt's ids, and the answer's with the end of turn."""
         return [self.chat.pair(prompt, answer) for prompt, answer in pairs]

@@ -6,9 +6,11 @@ Made once, when the version is: afterwards the trainer is not needed to tell whe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from daemon.errors import BehaviorError
 from daemon.models.base import Conversation, Generator, ignore
 from daemon.probes.parity import Pairs
 from policies.records import ChatMessage
@@ -17,7 +19,9 @@ from policies.serve.attestation import Attestation, Trained
 if TYPE_CHECKING:
     from daemon.models.vllm.versions import Probes, Reference
 
-PREFIX_TOKENS = 500  # a shared prefix of several blocks of any server's cache
+# A shared prefix of some blocks of the server's cache. A hybrid's blocks are as large as its GDN state: 400 to 800
+# tokens for the reference target, 128 for the embedded model on a CPU. Half of the context, where that is less.
+PREFIX_TOKENS = 2400
 LONG, PLACES = 3, 2  # long probes, and the tokens of each that are scored
 
 Pair = tuple[Conversation, str]
@@ -29,6 +33,11 @@ class Encodes(Protocol):
 
     def encode(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
         """Per pair the prompt's ids, and the answer's with the end of turn."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """Tokens that it takes at most; longer texts lose their beginning."""
         ...
 
 
@@ -90,14 +99,17 @@ def reference(trainer: Generator, pairs: Pairs, adapter: Path | None, before: Pa
 
 def long_pairs(trainer: Encodes, pairs: Pairs) -> list[Pair]:
     """Several questions after one long conversation, made of probes as its earlier turns."""
+    if not pairs:
+        raise BehaviorError("no behaviour has rotating probes, so there is nothing that a server could be asked")
     last, earlier = list(pairs[:LONG]), list(pairs[LONG:]) or list(pairs)
+    wanted = min(PREFIX_TOKENS, trainer.longest // 2)
     turns: list[ChatMessage] = []
-    place = 0
-    while True:
-        prompt, answer = earlier[place % len(earlier)]
-        turns += [ChatMessage(role="user", content=prompt), ChatMessage(role="assistant", content=answer)]
-        place += 1
-        if len(trainer.encode([(turns, "")])[0][0]) >= PREFIX_TOKENS or place > PREFIX_TOKENS:
+    tokens = 0
+    for prompt, answer in cycle(earlier):
+        pair = [ChatMessage(role="user", content=prompt), ChatMessage(role="assistant", content=answer)]
+        tokens += len(trainer.encode([(pair, "")])[0][0])  # with a header each: a few more than there will be together
+        turns += pair
+        if tokens >= wanted and len(trainer.encode([(turns, "")])[0][0]) >= wanted:
             break
     return [((*turns, ChatMessage(role="user", content=prompt)), answer) for prompt, answer in last]
 

@@ -6,7 +6,8 @@ some modules of the adapter were dropped (known of GDN projections); a prefix ca
 What may differ is rounding: a server computes in bfloat16, the trainer may not, and rounding grows with what the
 adapter changes. So a probe may be off by `tolerance`, and by a tenth of what the adapter changes there. All probes
 together say which share of the adapter's effect is served: the slope of (served - base) on (trained - base), 1 when all
-of it is. On the embedded model a whole adapter has slope 1.00, one without its GDN modules 0.68.
+of it is. On the embedded model a whole adapter has slope 1.00, one without its GDN modules 0.68. In the same way the
+step from the version before must be served: after many small updates both are far from the base and near each other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Rows = Sequence[Sequence[float]]  # per probe the log-probabilities in nats of i
 
 ALLOWANCE = 0.1  # of a probe's own effect, for rounding inside the adapter
 SHARE = 0.15  # how far the served share of the effect may be from 1
-TELLING = 3.0  # an effect of so many tolerances tells two models apart
+STEP = 0.5  # the least served share of the step from the version before: the predecessor itself has 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,11 @@ def attest(trained: Mapping[str, Trained], served: Mapping[str, Rows], tolerance
     first = [(trained[probes], served[name]) for probes, name in fresh.items()]
     found = [_compare(trained[_set(name)], rows, name) for name, rows in served.items()]
     apart, excess = max(one.apart for one in found), max(one.excess for one in found)
-    share, distinct = _share(first), _distinct(first, tolerance)
+    share, step = _slope(first, "base"), _slope(first, "before")
+    distinct = not any(
+        one is None and any(getattr(mine, other) is not None for mine, _ in first)
+        for other, one in (("base", share), ("before", step))
+    )
     numbers = {f"apart/{one.name}": one.apart for one in found}
 
     def outcome(state: State, words: str) -> Attestation:
@@ -95,7 +100,7 @@ def attest(trained: Mapping[str, Trained], served: Mapping[str, Rows], tolerance
             numbers=numbers,
         )
 
-    agrees = {one.name: one.excess <= tolerance for one in found}
+    agrees = {one.name: one.excess <= tolerance and not one.behind for one in found}
     whole = share is None or abs(share - 1) <= SHARE
     off = f"{apart:.3g} nats per token from what was trained (`judge.parity_tolerance` is {tolerance:g})"
     if all(agrees.values()) and whole:
@@ -105,9 +110,10 @@ def attest(trained: Mapping[str, Trained], served: Mapping[str, Rows], tolerance
     if all(agrees[name] for name in fresh.values()) and whole:
         stale = ", ".join(name.partition("/")[2] for name, fine in agrees.items() if not fine)
         return outcome("stale cache", f"right when its cache is cold, wrong when it is used ({stale}): {off}")
-    for state, words in (("base", "the base model"), ("predecessor", "the version before it")):
-        if _resembles(first, "base" if state == "base" else "before"):
-            return outcome(state, f"the server answers with {words}: {off}")  # type: ignore[arg-type]
+    if _resembles(first, "base"):
+        return outcome("base", f"the server answers with the base model: {off}")
+    if _resembles(first, "before") or (step is not None and abs(step) < STEP and whole):
+        return outcome("predecessor", f"the server answers with the version before it: {off}")
     if share is not None and not whole and _nearer(first):
         return outcome(
             "partial", f"{share:.0%} of the adapter's effect is served: modules were dropped, or scaled; {off}"
@@ -125,6 +131,7 @@ class _Distance:
     name: str
     apart: float
     excess: float
+    behind: bool  # the version before answers, as far as the step from it can be told
 
 
 def _unreadable(name: str, own: Rows, rows: Rows) -> Attestation | None:
@@ -144,7 +151,9 @@ def _compare(trained: Trained, rows: Rows, name: str) -> _Distance:
     apart = [_apart(mine, theirs) for mine, theirs in zip(trained.own, rows, strict=True)]
     effect = [0.0] * len(apart) if trained.base is None else list(map(_apart, trained.own, trained.base))
     excess = [max(0.0, far - ALLOWANCE * moved) for far, moved in zip(apart, effect, strict=True)]
-    return _Distance(name=name, apart=max(apart, default=0.0), excess=max(excess, default=0.0))
+    step = _slope([(trained, rows)], "before")
+    behind = step is not None and step < STEP
+    return _Distance(name=name, apart=max(apart, default=0.0), excess=max(excess, default=0.0), behind=behind)
 
 
 def _apart(mine: Sequence[float], theirs: Sequence[float]) -> float:
@@ -152,30 +161,26 @@ def _apart(mine: Sequence[float], theirs: Sequence[float]) -> float:
     return sum(abs(a - b) for a, b in zip(mine, theirs, strict=True)) / len(mine) if mine else 0.0
 
 
-def _share(first: Sequence[tuple[Trained, Rows]]) -> float | None:
-    """Slope of the served effect on the trained one through the origin, over all tokens; None for next to no effect."""
+def _slope(first: Sequence[tuple[Trained, Rows]], other: str) -> float | None:
+    """The served share of what tells the version from another: 1 when it answers, 0 when the other does.
+
+    Slope of (served - other) on (own - other) through the origin, over all tokens; None without the other, and where
+    the two are so near each other that it is mostly rounding.
+    """
     product = square = tokens = 0.0
     for trained, served in first:
-        if trained.base is None:
+        rows = getattr(trained, other)
+        if rows is None:
             return None
-        for own, base, row in zip(trained.own, trained.base, served, strict=True):
-            for mine, without, theirs in zip(own, base, row, strict=True):
-                product += (mine - without) * (theirs - without)
+        for own, theirs, row in zip(trained.own, rows, served, strict=True):
+            for mine, without, said in zip(own, theirs, row, strict=True):
+                product += (mine - without) * (said - without)
                 square += (mine - without) ** 2
                 tokens += 1
     return product / square if tokens and math.sqrt(square / tokens) > _TOO_LITTLE else None
 
 
 _TOO_LITTLE = 0.03  # nats, root mean square: below it the slope is mostly rounding
-
-
-def _distinct(first: Sequence[tuple[Trained, Rows]], tolerance: float) -> bool:
-    """Does some probe tell it from the base, and some from the version before?"""
-    for other in ("base", "before"):
-        rows = [(trained.own, getattr(trained, other)) for trained, _ in first if getattr(trained, other) is not None]
-        if rows and max(_apart(a, b) for own, it in rows for a, b in zip(own, it, strict=True)) < TELLING * tolerance:
-            return False
-    return True
 
 
 def _nearer(first: Sequence[tuple[Trained, Rows]]) -> bool:

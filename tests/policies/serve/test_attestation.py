@@ -78,6 +78,26 @@ class TestKnownAnswers:
         found = judged(of(lambda t: t.before or ()))
         assert found.state == "predecessor" and "the version before it" in found.words
 
+    @pytest.mark.parametrize(("effect", "step"), [(1.0, 0.08), (2.0, 0.15), (3.0, 0.2)])
+    def test_the_predecessor_after_many_small_updates(self, effect: float, step: float) -> None:
+        """Far from the base and near each other: the predecessor is within a tenth of the effect, and is told apart."""
+        base = rows(20, 10)
+        before = [[x + effect * y for x, y in zip(a, b, strict=True)] for a, b in zip(base, rows(20, 10), strict=True)]
+        own = [[x + step * y for x, y in zip(a, b, strict=True)] for a, b in zip(before, rows(20, 10), strict=True)]
+        trained = {"short": Trained(own=own, base=base, before=before)}
+        found = attest(trained, {"short": before}, TOLERANCE)
+        assert found.state == "predecessor" and found.distinct and not found.ok
+        assert attest(trained, {"short": off(own, 0.01)}, TOLERANCE).ok
+
+    def test_a_stale_cache_of_the_predecessor_after_many_small_updates(self) -> None:
+        """The same in one pass only: the cache holds what the version before computed."""
+        base = rows(6, 4)
+        before = [[x + 2 for x in row] for row in base]
+        own = [[x + 0.15 * (-1) ** place for place, x in enumerate(row)] for row in before]
+        trained = {"long": Trained(own=own, base=base, before=before)}
+        found = attest(trained, {"long/cold": own, "long/warm": before}, TOLERANCE)
+        assert found.state == "stale cache" and "(warm)" in found.words
+
     @pytest.mark.parametrize("share", [0.3, 0.68, 0.84, 1.16, 1.5])
     def test_a_part(self, share: float) -> None:
         """Modules that were dropped, or an effect that is scaled: how much of it is served."""

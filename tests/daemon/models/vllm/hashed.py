@@ -119,6 +119,11 @@ class Trainer:
         self.weights = self.base = base_weights(fingerprint)
         self._fingerprint = fingerprint
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it takes at most."""
+        return self.chat.limit
+
     def fingerprint(self) -> str:
         """The base's."""
         return self._fingerprint
