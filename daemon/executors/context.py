@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from daemon.errors import Cancelled
 from daemon.events import Job, Progress
 from daemon.executors.base import WorkerSpec
-from daemon.models.base import Generator, Model, Moves, Sleeps
+from daemon.executors.window import TrainingWindow
+from daemon.models.base import Generator, Model
 
 _BETWEEN_REPORTS = 0.1
 _NEVER_PAUSED = ("chat.", "serve.")  # light work: a pause is for what takes a device for minutes
@@ -42,6 +43,11 @@ class Control:
         with self._changed:
             self._ending = True
             self._changed.notify_all()
+
+    def holds(self, job: Job) -> bool:
+        """Would `job` have to wait now?"""
+        with self._changed:
+            return self._paused and not job.kind.startswith(_NEVER_PAUSED)
 
     def pass_or_raise(self, job: Job) -> None:
         """Return when `job` may go on; waits while paused, unless a person waits for the job. Raises Cancelled."""
@@ -78,6 +84,7 @@ class WorkerContext:
         self._report = report
         self._clock = clock
         self._served = served or model
+        self._window: TrainingWindow | None = None
         self._last: tuple[float, int, str] | None = None
 
     @property
@@ -96,16 +103,14 @@ class WorkerContext:
         if self._spec.served is None or not self._spec.served.sleeps:
             yield
             return
-        served, model = self.served, self.model
-        assert isinstance(served, Sleeps)
-        with served.asleep():
-            if isinstance(model, Moves):
-                model.come()
+        if self._window is not None:
+            yield  # the window is open already
+            return
+        with TrainingWindow(self.served, self.model) as self._window:
             try:
                 yield
             finally:
-                if isinstance(model, Moves):
-                    model.leave()
+                self._window = None
 
     @property
     def spec(self) -> WorkerSpec:
@@ -119,4 +124,8 @@ class WorkerContext:
         if last is None or now - last[0] >= _BETWEEN_REPORTS or (done >= total and last[1:] != (done, note)):
             self._last = (now, done, note)
             self._report(Progress(job=self._job.id, kind=self._job.kind, done=done, total=total, note=note))
-        self._control.pass_or_raise(self._job)
+        if self._window is not None and self._control.holds(self._job):
+            with self._window.suspended():
+                self._control.pass_or_raise(self._job)
+        else:
+            self._control.pass_or_raise(self._job)
