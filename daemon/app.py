@@ -31,11 +31,13 @@ from daemon.lock import StateLock
 from daemon.loop import Loop
 from daemon.metrics import Metrics, stop_serving
 from daemon.models import adapters, vectors
-from daemon.models.loading import check, fingerprint, read_key, resolve
+from daemon.models.loading import check, fingerprint, known, read_key, resolve
 from daemon.remembering import Remembering
 from daemon.schedule import Schedule, trigger
+from daemon.serving.check import SERVERS
+from daemon.serving.check import check as check_serving
 from daemon.serving.command import command
-from daemon.serving.front import Front, servers
+from daemon.serving.front import Front, servers, standing
 from daemon.serving.gateway_process import Gateway
 from daemon.serving.keeper import Keeper
 from daemon.serving.managed import ManagedServer
@@ -60,7 +62,6 @@ from policies.records import Advice, Dream, Measurement
 log = structlog.get_logger("dreamloop")
 
 INTERRUPTED = 130  # the exit status of a run of so many cycles that was stopped before its end
-SERVERS = "vllm"  # the backend of `[serve]` that is a server, to be looked after
 HOPELESS = 3  # failed cycles in a row after which a run of so many cycles gives up
 
 
@@ -92,6 +93,8 @@ class App:
         model = resolve(config.model.path) if config.model.path == "nano" else config.resolve(config.model.path)
         check(model)
         check_policies(config)
+        known(config.model.backend, "model.backend")
+        check_serving(config)
         remembering = Remembering(config)
         for behavior in behaviors.values():
             file = folder / f"{behavior.name}.toml"
@@ -147,7 +150,8 @@ class App:
         else:
             bound = {"memory": share} if (share := sharing(config).trainer) is not None else {}
             specs = {"train": worker(config.model.backend, here | bound, served),
-                     "serve": worker(served.backend, served.options)}  # fmt: skip
+                     "serve": worker(served.backend, served.options),
+                     "keep": worker(served.backend, served.options | {"talks": False})}  # fmt: skip
         workers = ProcessExecutor(specs, emit=lambda event: loop.post(event))
 
         def look(cycle: int) -> View:
@@ -233,10 +237,12 @@ class App:
         try:
             for read in watcher.scan():  # what was written while no daemon ran
                 loop.hear(read)
+            if front is not None:
+                front.begin()
             await loop.start()
             tell({"event": "paused", "reasons": sorted(loop.paused)})
-            workers.warm("train")
-            workers.warm("serve")
+            for lane in specs:
+                workers.warm(lane)
             watcher.start()
             await control.start()
             if front is not None:
@@ -283,18 +289,20 @@ class App:
         config, serve = self.config, self.config.serve
         shared = sharing(config)
         key_file = config.resolve(serve.api_key_file) if serve.api_key_file else None
+        managed: ManagedServer | None = None
+        gateway = None
         keeper = Keeper(
             loop=loop,
             look=look,
             config=lambda: settings.config,
             route=lambda route: write_route(config.state, route),
             sleeps=shared.sleep is not None,
+            standing=lambda: standing(managed) if managed else None,
         )
-        managed = gateway = None
         if serve.managed:
             what = command(config, model=model, name=config.resolve(config.model.path).name, sharing=shared,
                            key=read_key(key_file))  # fmt: skip
-            managed = ManagedServer(what, serve.urls[0], config.state)
+            managed = ManagedServer(what, serve.urls[0], config.state, changed=keeper.poke)
         if serve.gateway_port:
             gateway = Gateway(config.state, serve.gateway_port, patience=serve.patience_seconds, api_key_file=key_file)
         return Front(keeper, managed, gateway)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from policies.records import Message, content_id
 
-Lane = Literal["train", "serve"]
+Lane = Literal["train", "serve", "keep"]
 Stage = Literal["listen", "dream", "grade", "learn", "judge", "guard"]
 STAGES: tuple[Stage, ...] = ("listen", "dream", "grade", "learn", "judge", "guard")
 ERRAND = 0  # the cycle of jobs that somebody asked for: they belong to none
@@ -24,7 +24,8 @@ class Job:
     """One piece of heavy work, durable as a row.
 
     `kind` names its runner ("station.verb", as in "dream.write"); `lane` the worker that runs it: "train" has the
-    learner's model, "serve" the serving one. `payload` is JSON-serialisable.
+    learner's model, "serve" the serving one, "keep" looks after servers and waits for neither. `payload` is
+    JSON-serialisable.
     """
 
     id: str

@@ -104,12 +104,16 @@ class Loop:
         if self._aio is not None and not self._aio.is_closed():
             self._aio.call_soon_threadsafe(act, *arguments)
 
-    def ask(self, job: Job) -> asyncio.Future[JobFinished]:
-        """Run a job that is no part of a cycle, before what is queued. The future raises RuntimeError when it fails."""
+    def ask(self, job: Job, *, at_once: bool = True) -> asyncio.Future[JobFinished]:
+        """Run a job that is no part of a cycle, before what is queued. The future raises RuntimeError when it fails.
+
+        Not `at_once`, it begins with whatever happens next: before `start`, it will be the first job of its lane.
+        """
         future: asyncio.Future[JobFinished] = asyncio.get_running_loop().create_future()
         self.asks[job.id] = future
         self.waiting.append(job)
-        self._dispatch()
+        if at_once:
+            self._dispatch()
         return future
 
     def carry_out(self, plan: Plan) -> None:

@@ -6,9 +6,11 @@ One `Metrics` object owns its registry (nothing global), so that tests and sever
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -44,6 +46,10 @@ TENTHS = tuple(n / 10 for n in range(1, 11))
 MAX_NODES = 100  # a graph has any number of nodes; a metric's label must not
 MAX_DREAMS = 4096  # remembered so that an outcome finds its dream's behaviour and band
 OTHER = "other"
+REPLICA_STATES = (
+    *("attested", "mismatch", "another model", "bad answers", "refuses", "unusable", "unpublished", "forgot", "full"),
+    *("down", "starting", "asleep", "unknown"),
+)
 
 
 class Metrics:
@@ -63,6 +69,7 @@ class Metrics:
         self._practise()
         self._learn_and_judge()
         self._guard()
+        self._serve()
         self._machinery()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -100,6 +107,22 @@ class Metrics:
         self.e_values = self._gauge("guard_e_value", "Evidence against the serving adapter", "channel", "behavior")
         self.threshold = self._gauge("guard_threshold", "The e-value at which the guard alarms")
         self.alarms = self._counter("guard_alarms", "Alarms", "channel")
+
+    def _serve(self) -> None:
+        self.replicas = self._gauge("serve_replicas", "Servers that answer, by how they stand", "state")
+        self.attested = self._gauge(
+            "serve_last_attestation_timestamp_seconds", "When a server was last seen to serve as trained", "replica"
+        )
+        self.apart = self._gauge(
+            "serve_distance_nats", "Largest distance of a probe as served from what was trained, per token", "replica"
+        )
+        self.share = self._gauge("serve_effect_ratio", "Share of the adapter's effect that is served", "replica")
+        self.attestations = self._counter(
+            "serve_attestations", "Comparisons of what is served with what was trained", "outcome"
+        )
+        self.restarts = self._counter("serve_restarts", "Times a server was seen to be another process", "replica")
+        self._compared: dict[str, float] = {}
+        self._started: dict[str, float] = {}
 
     def _machinery(self) -> None:
         self.job_seconds = Histogram(
@@ -201,6 +224,29 @@ class Metrics:
         """A guard channel's evidence now."""
         self.e_values.labels(channel, behavior).set(value)
 
+    def served(self, replicas: Iterable[Mapping[str, Any]]) -> None:
+        """How the servers stand: rows as `daemon.models.vllm.replica.Replica.told` gives them."""
+        rows = list(replicas)
+        for state in REPLICA_STATES:
+            self.replicas.labels(state).set(sum(row["state"] == state for row in rows))
+        for row in rows:
+            url = row["url"]
+            for gauge, value in ((self.apart, row["apart"]), (self.share, row["share"])):
+                if value is None:
+                    _drop(gauge, url)
+                else:
+                    gauge.labels(url).set(value)
+            at, started = row["compared_at"], row["started"]
+            if at is not None and row["state"] == "attested":
+                self.attested.labels(url).set(at)
+            if at is not None and self._compared.get(url) != at:
+                self._compared[url] = at
+                self.attestations.labels(row["outcome"]).inc()
+            restarted = started is not None and self._started.setdefault(url, started) != started
+            self.restarts.labels(url).inc(int(restarted))  # 0 makes the series exist, so that rates do
+            if restarted:
+                self._started[url] = started
+
     def job_done(self, kind: str, seconds: float) -> None:
         """A job finished."""
         self.job_seconds.labels(kind).observe(seconds)
@@ -250,6 +296,12 @@ class Metrics:
                 remedy = f"{error.strerror or error}; check `daemon.metrics_host` and `daemon.metrics_port`"
             raise ConfigError(f"metrics cannot be served on {host}:{port}: {remedy}") from error
         return server, int(server.server_port)
+
+
+def _drop(gauge: Gauge, *labels: str) -> None:
+    """Take back what is not known any more."""
+    with contextlib.suppress(KeyError):
+        gauge.remove(*labels)
 
 
 def stop_serving(server: WSGIServer) -> None:

@@ -60,6 +60,9 @@ class Telling:
                     self.metrics.e_value(channel, behavior, value)
             case "serving":
                 self.serves(facts["adapter"], time.time())
+            case "served":
+                self.metrics.served(facts["replicas"])
+                return  # every few seconds, and what changes is told as "replica"
             case "paused":
                 self.metrics.paused.set(bool(facts["reasons"]))
         self.feed.publish(event, **facts)

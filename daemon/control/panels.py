@@ -214,7 +214,7 @@ def _lineage(picture: Picture, width: int) -> Text:
 
 
 def _verdict(picture: Picture, width: int, most: int) -> list[Text]:
-    """The last verdict with its reasons, then the last alarm, in at most `most` lines."""
+    """The last verdict with its reasons, then the last alarm and a problem, in at most `most` lines."""
     verdict = picture.status.get("last_verdict") or {}
     if not verdict.get("decision"):
         lines = [Text("no verdict yet", style=DIM)]
@@ -227,14 +227,13 @@ def _verdict(picture: Picture, width: int, most: int) -> list[Text]:
             lines = [_fit(head.append(": " + "; ".join(reasons), style=DIM) if reasons else head, width)]
         else:
             lines += [_fit(Text(f"  {reason}", style=DIM), width) for reason in reasons]
-    alarms = picture.status.get("alarms") or []
-    if alarms:
-        last = Text(f"⚠ {alarm_line(alarms[-1])}", style="red")
-        lines = [*lines[: most - 1], _fit(last, width)]
-    problems = picture.status.get("problems") or []
-    if problems and len(lines) < most:
-        lines.append(_fit(Text(f"! {problems[-1]}", style="red"), width))
-    return lines[:most]
+    bad = []
+    if alarms := picture.status.get("alarms"):
+        bad.append(f"⚠ {alarm_line(max(alarms, key=lambda alarm: float(alarm.get('at') or 0)))}")
+    if problems := picture.status.get("problems"):
+        bad.append(f"! {problems[0]}")
+    bad = bad[-(most - 1) :]  # a problem is there now; the header says how many alarms there were
+    return [*lines[: most - len(bad)], *(_fit(Text(words, style="red"), width) for words in bad)]
 
 
 def _ticker(picture: Picture, width: int, most: int) -> list[Text]:

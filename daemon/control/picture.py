@@ -171,6 +171,10 @@ class Picture:
         why = f": {event['why']}" if event.get("why") else ""
         self.say(at, "verdict", f"{short(event.get('adapter'))} serves from now on{why}")
 
+    def _on_replica(self, event: Mapping[str, Any], at: float) -> None:
+        sort = "log" if event.get("state") in ("attested", "asleep", "starting", "unpublished") else "trouble"
+        self.say(at, sort, f"{event.get('url')} {event.get('state')}: {event.get('why')}")
+
     def _on_dream(self, event: Mapping[str, Any], at: float) -> None:
         self.say(at, "dream", f"{event.get('behavior')}/{event.get('band')}: {event.get('text')}")
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SAID_HERE = ("starting", "asleep")  # states of a server that are no problem, whose reason stands beside them
 MARKS = {"promote": "✓", "hold": "–", "reject": "✗"}
 
 
@@ -80,19 +81,16 @@ def _servers(servers: Mapping[str, Any] | None, now: float) -> list[str]:
     for row in servers.get("replicas") or []:
         state, version = row.get("state", "?"), f", vLLM {row['version']}" if row.get("version") else ""
         if state == "attested":
-            told = f"{row.get('why', '')}"
-            when = f" {ago(now - servers['attested_at'])} ago" if servers.get("attested_at") else ""
-            lines.append(f"server    {row.get('url')}{version}: attested{when}, {told}")
+            when = f" {ago(now - row['compared_at'])} ago" if row.get("compared_at") else ""
+            lines.append(f"server    {row.get('url')}{version}: attested{when}, {row.get('why', '')}")
         else:
-            lines.append(f"server    {row.get('url')}{version}: {str(state).upper()}")
-    managed = servers.get("managed") or {}
-    if managed and managed.get("state") != "up":
-        lines.append(f"server    managed: {managed.get('state')} {managed.get('why', '')}".rstrip())
+            why = f" ({row.get('why')})" if state in SAID_HERE else ""
+            lines.append(f"server    {row.get('url')}{version}: {str(state).upper()}{why}")
     alias = servers.get("alias") or {}
     if alias:
         where = f" at {servers['gateway']}" if servers.get("gateway") else ""
-        stands = alias.get("model") or f"nothing: {alias.get('state')}"
-        lines.append(f"alias     {alias.get('name')}{where} is {stands}")
+        stands = f"is {alias.get('model')}" if alias.get("model") else f"stands for nothing ({alias.get('state')})"
+        lines.append(f"alias     {alias.get('name')}{where} {stands}")
     return lines
 
 
@@ -116,6 +114,9 @@ def _behavior(name: str, facts: Mapping[str, Any]) -> str:
 def alarm_line(alarm: Mapping[str, Any]) -> str:
     """One alarm in words."""
     e_value, threshold = alarm.get("e_value"), alarm.get("threshold")
+    if alarm.get("channel") == "attestation":  # about a server: a distance, and no behaviour
+        apart = f": {e_value:.3g} nats per token apart, over {threshold:g}" if e_value and threshold else ""
+        return f"attestation, what is served is not what was trained{apart} ({short(alarm.get('adapter'))})"
     evidence = f": e-value {e_value:.1f} over {threshold:.0f}" if e_value and threshold else ""
     return f"{alarm.get('channel')} on {alarm.get('behavior')}{evidence} ({short(alarm.get('adapter'))})"
 

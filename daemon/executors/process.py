@@ -13,13 +13,14 @@ from daemon.executors.base import Emit, WorkerSpec
 from daemon.executors.lane import WorkerLane
 
 LANES: tuple[Lane, ...] = ("train", "serve")
-NICENESS: Mapping[Lane, int] = {"train": 5, "serve": 0}  # serving is preferred
+NICENESS: Mapping[Lane, int] = {"train": 5, "serve": 0, "keep": 0}  # serving is preferred
 
 
 class ProcessExecutor:
-    """`spec` is one for both lanes, or one per lane. `grace` seconds lie between asking a job to end and killing it.
+    """`spec` is one for the lanes that every daemon has, or one per lane.
 
-    Events are emitted from threads of this object. A lane's worker starts at its first job, or with `warm`.
+    `grace` seconds lie between asking a job to end and killing it. Events are emitted from threads of this object. A
+    lane's worker starts at its first job, or with `warm`.
     """
 
     def __init__(self, spec: WorkerSpec | Mapping[Lane, WorkerSpec], emit: Emit, *, grace: float = 5.0) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -23,17 +24,18 @@ def load(backend: str, **options: Any) -> Model:
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     known(backend, "model.backend")
-    name = f"daemon.models.{backend}"
-    module = importlib.import_module(name)
-    if not hasattr(module, "load"):
-        raise ConfigError(f'backend "{backend}": {name} loads no models; the usual one is "hf"')
+    module = importlib.import_module(f"daemon.models.{backend}")
     return cast(Model, module.load(**options))
 
 
 def known(backend: str, key: str) -> None:
-    """Is there such a backend? Imports nothing heavy. Raises ConfigError naming `key`, which chose it."""
-    if not backend.isidentifier() or importlib.util.find_spec(f"daemon.models.{backend}") is None:
+    """Is there such a backend? It is not imported, which may take seconds. Raises ConfigError naming `key`."""
+    name = f"daemon.models.{backend}"
+    spec = importlib.util.find_spec(name) if backend.isidentifier() else None
+    if spec is None or spec.origin is None:
         raise ConfigError(f'`{key}` = "{backend}": there is no daemon/models/{backend}.py; the usual one is "hf"')
+    if not re.search(r"^def load\(", Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE):
+        raise ConfigError(f'`{key}` = "{backend}": {name} loads no models; the usual one is "hf"')
 
 
 def resolve(path: str | Path) -> Path:

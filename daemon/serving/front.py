@@ -35,6 +35,7 @@ def servers(config: Config, model: Path) -> Served:
             "timeout": serve.timeout_seconds,
             "patience": serve.patience_seconds,
             "tolerance": config.judge.parity_tolerance,
+            "every": 60 * serve.attest_minutes,
             "sleep": [sleep.level, sleep.mode] if sleep else None,
         },
         sleeps=sleep is not None,
@@ -50,22 +51,24 @@ class Front:
         self._gateway = gateway
         self._keeping: asyncio.Task[None] | None = None
 
+    def begin(self) -> None:
+        """What must be done before the loop and the gateway start: see `Keeper.begin`."""
+        self._keeper.begin()
+
     async def start(self) -> None:
         """Start what is configured. Raises ConfigError for a command or a port that cannot be had."""
-        self._keeper.close_route("starting", "the daemon has not looked at the servers yet")
         if self._managed is not None:
             await self._managed.start()
         if self._gateway is not None:
             await self._gateway.start()
         self._keeping = asyncio.create_task(self._keeper.run(), name="keeper")
-        self._keeping.add_done_callback(_fell)
 
     async def close(self) -> None:
         """End it: first nobody is routed any more, then the gateway finishes, then the server ends."""
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
-            self._keeper.close_route("down", "the daemon has ended")
+        self._keeper.close_route("down", "the daemon has ended")
         if self._gateway is not None:
             await self._gateway.close()
         if self._managed is not None:
@@ -85,14 +88,18 @@ class Front:
         }
 
     def problems(self) -> list[str]:
-        """What is wrong, in words; a managed server that is down knows best why."""
+        """What is wrong, in words."""
         told = self._keeper.problems()
-        if self._managed is not None and self._managed.state == "down":
-            return [f"the managed server: {self._managed.why}", *told]
+        managed, gateway = self._managed, self._gateway
+        if managed is not None and managed.state == "down" and not any(managed.why in words for words in told):
+            told.insert(0, f"the managed server: {managed.why}")
+        if gateway is not None and self._keeping is not None and gateway.pid is None:
+            told.append(f"nobody answers at {gateway.url}: the gateway ended and is started again; see the log")
         return told
 
 
-def _fell(task: asyncio.Task[None]) -> None:
-    """A keeper that raised is a bug: the route stays as it was, and it is said loudly."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("nobody looks after the servers any more; restart the daemon", error=repr(error), exc_info=error)
+def standing(managed: ManagedServer) -> tuple[str, str] | None:
+    """How a server that the daemon runs stands while it is not up: its state, and why in words."""
+    if managed.state == "up":
+        return None
+    return managed.state, f"the managed server: {managed.why or f'it starts; what it says is in {managed.log}'}"

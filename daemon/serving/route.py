@@ -62,17 +62,27 @@ class Route:
 def write(state_dir: Path, route: Route) -> None:
     """Replace the route in one step. Raises OSError when the folder cannot be written.
 
-    It is not flushed to the disk: a route is worth nothing after a crash, a daemon that starts writes its own.
+    It is not flushed to the disk: a route is worth nothing after a crash, a daemon that starts writes its own. Where it
+    cannot be replaced (the disk is full) the old one is removed: no route is better than one that does not hold.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=state_dir)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=state_dir)
+    except OSError:
+        _remove(state_dir / FILE)
+        raise
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(route), file, indent=1)
         Path(name).replace(state_dir / FILE)
     except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
+        _remove(Path(name))
+        _remove(state_dir / FILE)
         raise
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 def read(state_dir: Path) -> Route:

@@ -5,6 +5,7 @@ vLLM lives in an environment of its own and is spoken to over HTTP: none of its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,17 @@ def load(
     timeout: float = 120.0,
     patience: float = 300.0,
     tolerance: float = 0.02,
+    every: float = math.inf,
+    talks: bool = True,
     sleep: Sequence[Any] | None = None,
     threads: int = 1,
 ) -> VLLMModel:
     """A model whose base is the folder `path` ("nano" is the embedded one), served at `urls`.
 
     Versions are published in the folder `publish`, which the servers see as `published_as`. `timeout` and `patience`
-    are in seconds, `tolerance` in nats per token. Nothing is asked of a server yet. Raises ModelMissing or ConfigError.
+    are in seconds, `tolerance` in nats per token; what is used is attested again after `every` seconds. Who only looks
+    after servers and never `talks` does without the tokenizer, which costs seconds and memory. Nothing is asked of a
+    server yet. Raises ModelMissing or ConfigError.
     """
     folder = loading.resolve(path)
     loading.check(folder)
@@ -48,8 +53,9 @@ def load(
 
     async def replicas() -> list[Replica]:
         servers = [Server(url, key=key, timeout=timeout, concurrency=concurrency) for url in urls]
-        return [Replica(server, base, fingerprint=fingerprint, tolerance=tolerance) for server in servers]
+        return [Replica(server, base, fingerprint=fingerprint, tolerance=tolerance, every=every) for server in servers]
 
     fleet = Fleet(background.run(replicas()), patience=patience)
     level_and_mode = (int(sleep[0]), str(sleep[1])) if sleep else None
-    return VLLMModel(fleet, from_folder(folder), versions, folder=folder, background=background, sleep=level_and_mode)
+    chat = from_folder(folder) if talks else None
+    return VLLMModel(fleet, chat, versions, folder=folder, background=background, sleep=level_and_mode)

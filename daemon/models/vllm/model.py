@@ -19,10 +19,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.errors import BadAnswer, ServeError, ServerDown
+from daemon.errors import AdapterError, BadAnswer, ServeError, ServerDown
 from daemon.models import loading
 from daemon.models.base import Checkpoint, Conversation, Sampling, ignore
-from daemon.models.hf_chat import Chat
+from daemon.models.hf_chat import Chat, from_folder
 from daemon.models.vllm import answers
 from daemon.models.vllm.attesting import BATCH, scoring
 from daemon.models.vllm.background import Background
@@ -41,12 +41,15 @@ T = TypeVar("T")
 
 
 class VLLMModel:
-    """`fleet` are the servers, `versions` what can be loaded there; `sleep` is level and mode of `asleep`."""
+    """`fleet` are the servers, `versions` what can be loaded there; `sleep` is level and mode of `asleep`.
+
+    Without a `chat` it is read from the folder when it is first needed.
+    """
 
     def __init__(
         self,
         fleet: Fleet,
-        chat: Chat,
+        chat: Chat | None,
         versions: Versions,
         *,
         folder: Path,
@@ -61,7 +64,14 @@ class VLLMModel:
         self._using: Path | None = None
         self._version = versions.of(None)
         self._steering = Steering()
-        self.chat = chat
+        self._chat = chat
+
+    @property
+    def chat(self) -> Chat:
+        """The base's tokenizer with its template. Raises ModelMissing."""
+        if self._chat is None:
+            self._chat = from_folder(self._folder)
+        return self._chat
 
     @property
     def using(self) -> Path | None:
@@ -198,13 +208,17 @@ class VLLMModel:
         """See that every replica that is up serves `adapter` as trained, and unload versions that are not in `keep`.
 
         Per replica where it stands: see `Replica.told`. Never waits and never raises ServeError: that is in the rows.
-        What was not published cannot be attested: its state is "unpublished".
+        What was not published cannot be attested: its state is "unpublished". Where a replica serves it, it is in use
+        from now on. Raises AdapterError when `adapter` is no usable one.
         """
         wanted = self._versions.of(adapter)
         if not (wanted.published and self._versions.of(None).published):
             why = f"{wanted.folder}: is not published yet; the training process does that when it is free"
             return [{**replica.told(wanted), "state": "unpublished", "why": why} for replica in self._fleet.replicas]
-        kept = [wanted, *(self._versions.of(one) for one in keep)]
+        kept = [wanted]
+        for other in keep:
+            with contextlib.suppress(AdapterError):  # whoever removed its folder does not want it kept
+                kept.append(self._versions.of(other))
 
         async def one(replica: Replica) -> dict[str, Any]:
             with contextlib.suppress(ServeError):
@@ -212,7 +226,10 @@ class VLLMModel:
                 await replica.unload(kept)
             return replica.told(wanted)
 
-        return self._background.run(self._fleet.each(one))
+        rows = self._background.run(self._fleet.each(one))
+        if any(replica.serves(wanted) for replica in self._fleet.replicas):
+            self._using, self._version = adapter, wanted
+        return rows
 
     @contextlib.contextmanager
     def asleep(self) -> Iterator[None]:

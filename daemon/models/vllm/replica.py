@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -34,17 +36,24 @@ log = logging.getLogger("dreamloop.serve")
 
 
 class Replica:
-    """`base` is the version without adapter, `fingerprint` that of its weights; `tolerance` is in nats per token."""
+    """`base` is the version without adapter, `fingerprint` that of its weights; `tolerance` is in nats per token.
 
-    def __init__(self, server: Server, base: Version, *, fingerprint: str, tolerance: float) -> None:
+    What was seen holds for `every` seconds; then it is attested again before it is used.
+    """
+
+    def __init__(
+        self, server: Server, base: Version, *, fingerprint: str, tolerance: float, every: float = math.inf
+    ) -> None:
         self.server = server
         self.facts: Facts | None = None
         self.attestations: dict[str, Attestation] = {}  # by the version's salt, since the server started
+        self.compared: dict[str, float] = {}  # when that was (epoch seconds)
         self.in_flight = 0
         self.trouble: ServeError | None = None
         self.base = base
         self._fingerprint = fingerprint
         self._tolerance = tolerance
+        self._every = every
         self._settling = asyncio.Lock()
         self._stored: set[str] = set()  # vectors that the server has
         self._hello: list[Any] = []
@@ -111,6 +120,7 @@ class Replica:
         """Whatever was seen of the server holds no more: it is looked at again before anything is asked of it."""
         self.facts = None
         self.attestations.clear()
+        self.compared.clear()
         self._stored.clear()
 
     async def _settle(self, version: Version, again: bool) -> Attestation:
@@ -139,7 +149,7 @@ class Replica:
 
     async def _attest(self, version: Version, facts: Facts, *, again: bool) -> Attestation:
         known = self.attestations.get(version.salt)
-        if known is not None and known.ok and not again:
+        if known is not None and known.ok and not again and self._age(version) < self._every:
             return known
         reference = await asyncio.to_thread(version.reference)
         name = facts.base if version.is_base else version.name  # a request that fails meanwhile clears self.facts
@@ -152,10 +162,14 @@ class Replica:
             raise NotAttested(f"{self.server.url}: lists {name} and does not serve it: {words}")
         found = await attested(self.server, name, version, reference, self._tolerance)
         self.attestations[version.salt] = found
+        self.compared[version.salt] = time.time()
+        told = known is not None and known.state == found.state  # every few seconds the same
         if found.ok:
-            log.info("%s: attested %s: %s", self.server.url, name, found.words)
+            if not told:
+                log.info("%s: attested %s: %s", self.server.url, name, found.words)
             return found
-        log.error("%s: %s is not served as trained (%s): %s", self.server.url, name, found.state, found.words)
+        if not told:
+            log.error("%s: %s is not served as trained (%s): %s", self.server.url, name, found.state, found.words)
         if version.is_base:
             raise WrongServer(
                 f"{self.server.url}: its base model is not the one that is trained here: {found.words}. Serve the "
@@ -176,6 +190,11 @@ class Replica:
         except ServerRefuses:
             return []
 
+    def _age(self, version: Version) -> float:
+        """Seconds since it was compared; a clock that was set back makes everything old."""
+        age = time.time() - self.compared.get(version.salt, -math.inf)
+        return age if age >= 0 else math.inf
+
     def _same_base(self, facts: Facts) -> None:
         """Compare the weights where the server's folder can be read here; elsewhere attestation has to tell."""
         root = Path(facts.root)
@@ -192,9 +211,14 @@ class Replica:
             )
 
     def told(self, version: Version) -> dict[str, Any]:
-        """Where it stands, as plain data for `dreamctl status`."""
-        found = self.attestations.get(version.salt)
+        """Where it stands with a version, as plain data for `dreamctl status`.
+
+        `compared_at` (epoch seconds) and `outcome` are of the last attestation, `apart` (nats per token; None also
+        where the server's numbers are none) and `share` what it found. Of the base's, where that is what is wrong.
+        """
         trouble = self.trouble
+        at_fault = self.base if isinstance(trouble, WrongServer) else version
+        found = self.attestations.get(at_fault.salt)
         if trouble is not None:
             state, why = trouble.state, str(trouble)
         elif found is not None:
@@ -209,7 +233,9 @@ class Replica:
             "started": self.facts.started if self.facts else None,
             "serves": self.name_of(version) or None,
             "adapters": sorted(self.facts.adapters) if self.facts else [],
-            "apart": found.apart if found else None,
+            "compared_at": self.compared.get(at_fault.salt),
+            "outcome": found.state if found else None,
+            "apart": found.apart if found and math.isfinite(found.apart) else None,
             "share": found.share if found else None,
             "distinct": found.distinct if found else None,
         }

@@ -7,6 +7,7 @@ Stable to build on are /health, /version, /metrics, /tokenize, /v1/models, /v1/c
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +19,7 @@ from daemon.errors import BadAnswer, ServeError, ServerDown, ServerFull, ServerR
 
 _LORA = "vllm:lora_requests_info"
 _STARTED = "process_start_time_seconds"
+_LIGHT = 20.0  # seconds for what a server says of itself: one that hangs is told from one that is busy
 
 
 class Forgotten(ServeError):
@@ -64,15 +66,15 @@ class Server:
 
     async def health(self) -> None:
         """Returns when the server and its engine are up."""
-        await self._call("get", f"{self.url}/health", str)
+        await self._call("get", f"{self.url}/health", str, limit=_LIGHT)
 
     async def facts(self) -> Facts:
         """Version, start time, base and adapters."""
         try:
             version, text, listed = await asyncio.gather(
-                self._call("get", f"{self.url}/version", object),
-                self._call("get", f"{self.url}/metrics", str),
-                self._call("get", "/models", object),
+                self._call("get", f"{self.url}/version", object, limit=_LIGHT),
+                self._call("get", f"{self.url}/metrics", str, limit=_LIGHT),
+                self._call("get", "/models", object, limit=_LIGHT),
             )
             models = listed["data"]
             base = next(model for model in models if not model.get("parent"))
@@ -96,7 +98,7 @@ class Server:
     async def started(self) -> float:
         """When its process started (epoch seconds); 0 where it does not say."""
         try:
-            return _read_metrics(await self._call("get", f"{self.url}/metrics", str))[0]
+            return _read_metrics(await self._call("get", f"{self.url}/metrics", str, limit=_LIGHT))[0]
         except (Forgotten, ValueError) as error:
             raise BadAnswer(f"{self.url}: has no metrics as a vLLM server has: {error}") from error
 
@@ -179,7 +181,7 @@ class Server:
     async def asleep(self) -> bool:
         """Does it sleep? One that cannot does not."""
         try:
-            found = await self._call("get", f"{self.url}/is_sleeping", object)
+            found = await self._call("get", f"{self.url}/is_sleeping", object, limit=_LIGHT)
         except Forgotten:
             return False
         return isinstance(found, dict) and bool(found.get("is_sleeping"))
@@ -193,15 +195,19 @@ class Server:
                 '`serve.sharing` to "separate" or "coexist"'
             ) from error
 
-    async def _call(self, verb: str, path: str, kind: Any, body: Mapping[str, Any] | None = None) -> Any:
+    async def _call(
+        self, verb: str, path: str, kind: Any, body: Mapping[str, Any] | None = None, *, limit: float = math.inf
+    ) -> Any:
+        """One request, for which `serve.timeout_seconds` are waited, and no more than `limit`."""
+        seconds = min(self._timeout, limit)
         try:
             if verb == "get":
-                return await self._client.get(path, cast_to=kind)
+                return await self._client.get(path, cast_to=kind, options={"timeout": seconds})
             return await self._client.post(path, cast_to=kind, body=body)
         except openai.APITimeoutError as error:
+            key = " (`serve.timeout_seconds`)" if seconds == self._timeout else ""
             raise ServerDown(
-                f"{self.url}: did not answer within {self._timeout:g} s (`serve.timeout_seconds`); it is "
-                "overloaded, or hangs"
+                f"{self.url}: did not answer within {seconds:g} s{key}; it is overloaded, or hangs"
             ) from error
         except openai.APIConnectionError as error:
             why = error.__cause__ or error

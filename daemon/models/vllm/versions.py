@@ -87,7 +87,10 @@ class Version:
         """The trainer's word. Raises AdapterError when the folder is not what was published."""
         try:
             if not self.is_base:
-                adapters.read(self.folder)
+                try:
+                    adapters.read(self.folder)
+                except AdapterError as error:
+                    raise AdapterError(f"{error}; or remove {self.folder}: it is published again") from error
             text = (self.folder / REFERENCE).read_bytes()
             if hashlib.sha256(text).hexdigest() != adapters.read_card(self.folder)["sha256"][REFERENCE]:
                 raise ValueError("it was changed since it was written")

@@ -8,6 +8,18 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.daemon.models.vllm.conftest import (  # noqa: F401 - fixtures of the keeper's tests
+    bench,
+    chat,
+    fingerprint,
+    folder,
+    other,
+    other_port,
+    port,
+    ports,
+    scripted,
+    server,
+)
 from tests.daemon.serving.upstream import PATIENT, Upstream, gateway
 
 
@@ -27,19 +39,19 @@ def address(state: Path) -> Iterator[str]:
 @pytest.fixture
 def one() -> Iterator[Upstream]:
     """A server."""
-    server = Upstream().start()
-    yield server
-    server.gate.set()
-    server.stop()
+    upstream = Upstream().start()
+    yield upstream
+    upstream.gate.set()
+    upstream.stop()
 
 
 @pytest.fixture
 def two() -> Iterator[Upstream]:
     """Another server."""
-    server = Upstream().start()
-    yield server
-    server.gate.set()
-    server.stop()
+    upstream = Upstream().start()
+    yield upstream
+    upstream.gate.set()
+    upstream.stop()
 
 
 @pytest.fixture
