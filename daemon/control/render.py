@@ -115,8 +115,8 @@ def alarm_line(alarm: Mapping[str, Any]) -> str:
     """One alarm in words."""
     e_value, threshold = alarm.get("e_value"), alarm.get("threshold")
     if alarm.get("channel") == "attestation":  # about a server: a distance, and no behaviour
-        apart = f": {e_value:.3g} nats per token apart, over {threshold:g}" if e_value and threshold else ""
-        return f"attestation, what is served is not what was trained{apart} ({short(alarm.get('adapter'))})"
+        apart = f", {e_value:.3g} nats per token apart ({threshold:g} allowed)" if e_value and threshold else ""
+        return f"attestation: what is served is not what was trained{apart} ({short(alarm.get('adapter'))})"
     evidence = f": e-value {e_value:.1f} over {threshold:.0f}" if e_value and threshold else ""
     return f"{alarm.get('channel')} on {alarm.get('behavior')}{evidence} ({short(alarm.get('adapter'))})"
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.errors import ConfigError
-from daemon.metrics import MAX_NODES, Metrics, stop_serving
+from daemon.metrics import MAX_NODES, REPLICA_STATES, Metrics, stop_serving
 from policies.records import (
     Adapter,
     Alarm,
@@ -56,6 +56,7 @@ EXAMPLE = Example(
 ADAPTER = Adapter(
     id="a1", parent=None, recipe=RECIPE, batch="b", folder="f", cycle=1, loss=0.75, tokens=900, seconds=2.0, at=1.0
 )
+MISMATCH = Alarm(id="m", channel="attestation", behavior="", adapter="a1", e_value=0.4, threshold=0.02, cycle=1, at=1.0)
 ALARM = Alarm(
     id="w", channel="signal", behavior="listening", adapter="a1", e_value=1200.0, threshold=1000.0, cycle=1, at=1.0
 )
@@ -75,6 +76,7 @@ RECORDS: tuple[Any, ...] = (
     ADAPTER,
     Verdict(id="v", adapter="a1", parent=None, decision="promote", reasons=(), cycle=1, at=1.0),
     ALARM,
+    MISMATCH,
     Quarantine(id="q", source="s", reason="r", at=1.0),
 )
 
@@ -93,7 +95,13 @@ def full() -> Metrics:
     metrics.stage_ended("dream", 1234.0)
     metrics.serving("a1", 1234.0)
     metrics.paused.set(0)
+    metrics.served([replica(), replica("http://b:1", "down", compared_at=None, apart=None, share=None, started=None)])
     return metrics
+
+
+def replica(url: str = "http://a:1", state: str = "attested", **facts: Any) -> dict[str, Any]:
+    known = {"started": 5.0, "compared_at": 1234.0, "outcome": "attested", "apart": 0.004, "share": 0.998}
+    return {"url": url, "state": state, **known, **facts}
 
 
 def values(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -129,6 +137,7 @@ def test_records_are_counted_where_their_station_says(full: Metrics) -> None:
         ("dreamloop_judge_verdicts_total", (("decision", "promote"),)): 1,
         ("dreamloop_judge_failure_ratio", (behavior, ("which", "serving"))): 0.1,
         ("dreamloop_guard_alarms_total", (("channel", "signal"),)): 1,
+        ("dreamloop_guard_alarms_total", (("channel", "attestation"),)): 1,
         ("dreamloop_guard_e_value", (behavior, ("channel", "signal"))): 1200,
         ("dreamloop_guard_threshold", ()): 1000,
         ("dreamloop_job_seconds_sum", (("kind", "dream.write"),)): 2.5,
@@ -139,6 +148,14 @@ def test_records_are_counted_where_their_station_says(full: Metrics) -> None:
         ("dreamloop_cycles_total", (("state", "done"),)): 1,
         ("dreamloop_stage_last_success_timestamp_seconds", (("stage", "dream"),)): 1234,
         ("dreamloop_serving_adapter_info", (("adapter", "a1"),)): 1,
+        ("dreamloop_serve_replicas", (("state", "attested"),)): 1,
+        ("dreamloop_serve_replicas", (("state", "down"),)): 1,
+        ("dreamloop_serve_replicas", (("state", "mismatch"),)): 0,
+        ("dreamloop_serve_last_attestation_timestamp_seconds", (("replica", "http://a:1"),)): 1234,
+        ("dreamloop_serve_distance_nats", (("replica", "http://a:1"),)): 0.004,
+        ("dreamloop_serve_effect_ratio", (("replica", "http://a:1"),)): 0.998,
+        ("dreamloop_serve_attestations_total", (("outcome", "attested"),)): 1,
+        ("dreamloop_serve_restarts_total", (("replica", "http://a:1"),)): 0,
     }
     assert {key: found.get(key) for key in expected} == expected
 
@@ -150,6 +167,43 @@ def test_only_one_adapter_serves() -> None:
     metrics.serving("a2", 2.0)
     serving = [key for key in values(metrics) if key[0] == "dreamloop_serving_adapter_info"]
     assert serving == [("dreamloop_serving_adapter_info", (("adapter", "a2"),))]
+
+
+def test_every_look_at_a_server_counts_what_is_new() -> None:
+    """An attestation and a restart once each, however often they are seen; a server that is down for a while and comes
+    back as another process was restarted once."""
+    metrics = Metrics()
+    for row in (
+        replica(), replica(), replica(compared_at=1300.0), replica(state="down", compared_at=None, started=None),
+        replica(state="mismatch", compared_at=1400.0, outcome="stale cache", started=9.0),
+        replica(state="mismatch", compared_at=1400.0, outcome="stale cache", started=9.0),
+    ):  # fmt: skip
+        metrics.served([row])
+    found = values(metrics)
+    counted = {dict(k[1])["outcome"]: v for k, v in found.items() if k[0] == "dreamloop_serve_attestations_total"}
+    assert counted == {"attested": 2, "stale cache": 1}
+    assert found["dreamloop_serve_restarts_total", (("replica", "http://a:1"),)] == 1
+
+
+def test_what_is_not_known_of_a_server_is_not_claimed() -> None:
+    """Its distance and share go with what they were measured on; when it was last right stays, and grows old."""
+    metrics = Metrics()
+    metrics.served([replica()])
+    metrics.served([replica(state="bad answers", compared_at=1500.0, outcome="not finite", apart=None, share=None)])
+    found = {name: value for (name, labels), value in values(metrics).items() if ("replica", "http://a:1") in labels}
+    assert not {"dreamloop_serve_distance_nats", "dreamloop_serve_effect_ratio"} & set(found)
+    assert found["dreamloop_serve_last_attestation_timestamp_seconds"] == 1234
+
+
+def test_every_state_of_a_server_is_counted() -> None:
+    """The states that a replica can be in are those of the metric: none is lost from the sum."""
+    from daemon import errors
+    from daemon.models.vllm.server import Forgotten
+    from daemon.serving import outcome
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ServeError)]
+    states = {kind.state for kind in (*kinds, Forgotten)} | {*outcome.RIGHT, *outcome.PASSING, *outcome.WRONG}
+    assert states == set(REPLICA_STATES)
 
 
 def test_an_outcome_after_a_restart_finds_its_dream() -> None:

@@ -103,6 +103,23 @@ def test_everything_but_the_queue_reaches_whoever_watches(telling: Telling) -> N
     assert dreamt["event"] == "dream" and dreamt["text"] == "a dream"
 
 
+def test_how_the_servers_stand_is_for_prometheus(telling: Telling) -> None:
+    """It comes every few seconds: only what changes, which is told for itself, reaches whoever watches."""
+    row = {"url": "http://a:1", "state": "attested", "why": "", "started": 5.0, "compared_at": 7.0,
+           "outcome": "attested", "apart": 0.01, "share": 1.0}  # fmt: skip
+
+    async def go() -> list[dict[str, Any]]:
+        events = telling.feed.subscribe()
+        telling({"event": "served", "replicas": [row]})
+        telling({"event": "replica", "url": "http://a:1", "state": "down", "why": "it is gone"})
+        telling.feed.close()
+        return [event async for event in events]
+
+    (told,) = asyncio.run(go())
+    assert (told["event"], told["why"]) == ("replica", "it is gone")
+    assert sample(telling, "dreamloop_serve_replicas", state="attested") == 1
+
+
 def test_the_happening_itself_is_left_as_it_was(telling: Telling) -> None:
     """Telling takes nothing out of the dict that it is given: others may look at it afterwards."""
     happening = {"event": "cycle", "cycle": 1, "state": "started"}

@@ -17,6 +17,7 @@ from daemon import terminal
 from daemon.control.feed import Feed
 from daemon.control.panels import sparkline
 from daemon.control.picture import Picture
+from daemon.control.render import alarm_line
 from daemon.terminal import Terminal, snapshot, snapshot_text
 
 NOW = 1_800_000_000.0
@@ -103,6 +104,24 @@ def test_an_alarm_is_seen_at_both_sizes() -> None:
         assert "signal on listening: e-value 1200.0 over 1000" in text
 
 
+def test_a_server_that_answers_with_something_else_is_seen_at_both_sizes() -> None:
+    """The alarm is in words that are about a server, not about evidence; the problem stands there as long as it is one,
+    and what the server does is among what happens."""
+    alarm = {"channel": "attestation", "behavior": "", "e_value": 0.314, "threshold": 0.02, "adapter": CHILD, "at": 2.0}
+    older = {**alarm, "channel": "signal", "behavior": "listening", "at": 1.0}
+    event = {"event": "replica", "url": "http://a:1", "state": "mismatch", "why": "it answers with the base", "at": NOW}
+    now = {**STATUS, "alarms": [alarm, older], "problems": ["mismatch: http://a:1 lies", "a log cannot be read"]}
+    for width, height in ((80, 24), (120, 40)):
+        text = snapshot_text(now, [event], width, height, adapters=ADAPTERS, now=NOW)
+        assert "! mismatch: http://a:1 lies" in text
+        assert "http://a:1 mismatch: it answers with the base" in text
+    assert "⚠ attestation: what is served is not what was" in text
+    assert alarm_line(alarm) == (
+        f"attestation: what is served is not what was trained, 0.314 nats per token apart (0.02 allowed) ({CHILD[:8]})"
+    )
+    assert alarm_line({**alarm, "e_value": 0.0}) == f"attestation: what is served is not what was trained ({CHILD[:8]})"
+
+
 def test_a_models_words_cannot_steer_the_terminal() -> None:
     """Escape sequences, newlines and rich markup in a dream are shown as text."""
     evil = {
@@ -133,7 +152,8 @@ def test_a_sparkline_has_a_block_a_value_and_never_falls_for_a_rise(values: list
     assert list(blocks) == sorted(blocks)
 
 
-KINDS = ["progress", "job", "cycle", "stage", "verdict", "alarm", "serving", "dream", "traffic", "log", "missed", "new"]
+KINDS = ["progress", "job", "cycle", "stage", "verdict", "alarm", "serving", "replica", "dream", "traffic", "log"]
+KINDS += ["missed", "new"]
 FIELD = st.sampled_from(["job", "kind", "state", "stage", "decision", "note", "level", "message", "text", "adapter"])
 
 
