@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from daemon import vllm_worker
-from daemon.vllm_worker.dreamloop_worker import adapters, small_heads
+from daemon.vllm_worker.dreamloop_worker import adapters, lora_rows, small_heads
 from daemon.vllm_worker.dreamloop_worker.steering import ARGUMENT, Steering, Unsteerable
 from daemon.vllm_worker.dreamloop_worker.worker import Worker
 
@@ -187,3 +187,19 @@ def test_a_wheel_has_it() -> None:
         assert (folder / "__init__.py").is_file()
         name = ".".join(folder.relative_to(ROOT).parts)
         assert any(fnmatch(name, pattern) for pattern in find["include"]) and not find.get("exclude")
+
+
+def test_adapters_are_added_to_the_rows_that_ask_for_them() -> None:
+    """Rows of slot -1 stay as they are, also where every slot is taken; slices of the output get their own matrices."""
+    generator = torch.Generator().manual_seed(0)
+    rank, widths = 2, (3, 5)
+    a = [torch.randn(2, 1, rank, WIDTH, generator=generator) for _ in widths]
+    b = [torch.randn(2, 1, width, rank, generator=generator) for width in widths]
+    x = torch.randn(6, WIDTH, generator=generator)
+    for slots in ([-1, 0, 1, -1, 1, 0], [1] * 6, [-1] * 6):
+        wrapper = SimpleNamespace(dreamloop_tokens=lora_rows.grouped(torch.tensor(slots)))
+        y = torch.ones(6, sum(widths))
+        lora_rows._add_lora_linear(wrapper, y, x, a, b, 0.5, widths)
+        for row, slot in enumerate(slots):
+            added = [x[row] @ a[i][slot, 0].T @ b[i][slot, 0].T * 0.5 for i in range(2)] if slot >= 0 else []
+            torch.testing.assert_close(y[row], 1 + (torch.cat(added) if added else torch.zeros(sum(widths))))
