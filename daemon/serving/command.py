@@ -20,6 +20,7 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
 LEAST_RANK = 16  # room for a larger `learn.rank` without another start; vLLM's own default
 LIVE = 4  # adapters in one batch: what serves, its predecessor that drains, a candidate, and one to spare
 LOADED = 16  # adapters in the host's memory
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DTYPE = "bfloat16"  # whatever the trainer's: vLLM's GDN kernels on a CPU and its attention on a GPU know no float32
 
 
@@ -40,13 +41,15 @@ def command(config: Config, *, model: Path, name: str, sharing: Sharing, key: st
     serve = config.serve
     host, port = address(config)
     steers = steerable(config)
+    extended = steers or host in LOOPBACK  # it also says which modules an adapter has there; see docs/SERVING.md
     arguments = [
         *_executable(config),
         *("serve", str(model), "--served-model-name", name, "--host", host, "--port", str(port), "--dtype", DTYPE),
         *("--enable-lora", "--max-loras", str(LIVE), "--max-cpu-loras", str(LOADED)),
         *("--max-lora-rank", str(_rank(config))),
         "--disable-uvicorn-access-log",  # a line per request would fill the disk
-        *(("--enforce-eager", "--worker-extension-cls", vllm_worker.CLASS) if steers else ()),
+        *(("--worker-extension-cls", vllm_worker.CLASS) if extended else ()),
+        *(("--enforce-eager",) if steers else ()),
         *sharing.arguments,
         *serve.arguments,
     ]
@@ -55,8 +58,8 @@ def command(config: Config, *, model: Path, name: str, sharing: Sharing, key: st
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        **({"PYTHONPATH": str(vllm_worker.PATH)} if steers else {}),
-        **({"VLLM_SERVER_DEV_MODE": "1"} if steers or sharing.sleep else {}),
+        **({"PYTHONPATH": str(vllm_worker.PATH)} if extended else {}),
+        **({"VLLM_SERVER_DEV_MODE": "1"} if extended or sharing.sleep else {}),
         **({"VLLM_CPU_KVCACHE_SPACE": "1"} if config.model.device == "cpu" else {}),  # GiB; a GPU build ignores it
         **({"VLLM_API_KEY": key} if key else {}),
         **serve.environment,
@@ -65,10 +68,10 @@ def command(config: Config, *, model: Path, name: str, sharing: Sharing, key: st
 
 
 def steerable(config: Config) -> bool:
-    """Does a managed server get the worker extension, and with it eager mode and vLLM's development endpoints?
+    """Does a managed server get eager mode, which steering needs?
 
-    On a CPU always: the extension mends the CPU build where it is wrong. On a GPU eager mode costs speed, so only
-    where steering is configured.
+    On a CPU always, where it costs nothing. On a GPU it costs speed, so only where steering is configured. The worker
+    extension needs vLLM's development endpoints, which ask for no key: without steering it is for loopback only.
     """
     return config.model.device == "cpu" or bool(config.serve.steering)
 

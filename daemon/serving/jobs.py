@@ -26,7 +26,9 @@ def look(payload: dict[str, Any], context: Context) -> Result:
 
     model = cast(VLLMModel, context.served)
     keep = [folder(one) for one in payload["keep"]]
-    rows: list[Any] = model.look(folder(payload["adapter_folder"]), keep, again=payload["again"])
+    rows: list[Any] = model.look(
+        folder(payload["adapter_folder"]), keep, again=payload["again"], wake=payload.get("wake", False)
+    )
     notes: dict[str, Any] = {"replicas": rows, "address": None, "trouble": None}
     if any(row["state"] == outcome.ATTESTED for row in rows):
         try:
@@ -45,9 +47,12 @@ def publish(payload: dict[str, Any], context: Context) -> Result:
     One that cannot be published leaves the others alone; raises AdapterError for it at the end.
     """
     trouble: AdapterError | None = None
-    for adapter, before in [[None, None], *payload["adapters"]]:
+    wanted = [(folder(adapter), folder(before)) for adapter, before in [[None, None], *payload["adapters"]]]
+    for adapter, before in wanted:
         try:
-            attestation.publish(context.model, context.served, payload["parity"], folder(adapter), folder(before))
+            if not cast(attestation.Publishes, context.served).published(adapter):
+                with context.training():  # the trainer's word takes the trainer's device
+                    attestation.publish(context.model, context.served, payload["parity"], adapter, before)
         except AdapterError as error:
             log.error("%s", error)
             trouble = error

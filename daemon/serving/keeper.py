@@ -68,6 +68,7 @@ class Keeper:
         self._publishing: asyncio.Future[JobFinished] | None = None
         self._publish_next = True  # who serves may not be published yet
         self._publish_after = 0.0
+        self._suspects: set[tuple[str | None, str, float | None]] = set()
         self._troubles: dict[str, str] = {}  # by what went wrong
         self._backoff = Backoff(most=LONGEST)
 
@@ -152,6 +153,7 @@ class Keeper:
             adapter_folder=folder_of(view, view.serving),
             keep=self._kept(view),
             again=again,
+            wake=self._sleeps and not any(job.lane == "train" for job, _ in self._loop.running.values()),
             steering=vectors.files(view.config.state, view.config.serve.steering),
         )
         if pokes != self._pokes:
@@ -176,7 +178,7 @@ class Keeper:
             self._troubles["asked"] = ": ".join(trouble)
         if not self._training():  # then it stays closed, whether they sleep already or not
             self._set(outcome.route(self._config().serve.alias, rows, notes["address"], trouble), view.serving)
-        wrong = [row for row in rows if row["state"] in outcome.WRONG]
+        wrong = self._confirmed(view.serving, [row for row in rows if row["state"] in outcome.WRONG])
         alarms = [
             (
                 outcome.alarm(
@@ -191,7 +193,7 @@ class Keeper:
             for row in wrong
         ]
         fresh = [(alarm, why) for alarm, why in alarms if view.store.get(Alarm, alarm.id) is None]
-        taken_back = [row["why"] for row in rows if row["state"] == outcome.MISMATCH]
+        taken_back = [row["why"] for row in wrong if row["state"] == outcome.MISMATCH]
         if view.serving is None or any(row["state"] == outcome.ATTESTED for row in rows):
             taken_back = []
         if fresh or taken_back:
@@ -206,6 +208,17 @@ class Keeper:
                     ),
                 )
             )  # fmt: skip
+
+    def _confirmed(self, adapter: str | None, wrong: Sequence[outcome.Row]) -> list[outcome.Row]:
+        """What was wrong in two looks running, each with probes of its own.
+
+        Nothing is routed there from the first on; but a promotion is not undone for one odd answer in thousands.
+        """
+        before, self._suspects = self._suspects, {(adapter, row["url"], row["started"]) for row in wrong}
+        if self._suspects - before:
+            self._again = True
+            self.poke()
+        return [row for row in wrong if (adapter, row["url"], row["started"]) in before]
 
     def _tell(self, rows: Sequence[outcome.Row]) -> None:
         """Each replica that stands otherwise than before, and for the metrics where all of them stand."""

@@ -47,13 +47,14 @@ def load(
     loading.check(folder)
     fingerprint = loading.fingerprint(folder)
     versions = Versions(Path(publish), seen_as=published_as, base=fingerprint)
-    base = versions.of(None)
     key = loading.read_key(Path(key_file) if key_file else None)
     background = Background()
 
     async def replicas() -> list[Replica]:
         servers = [Server(url, key=key, timeout=timeout, concurrency=concurrency) for url in urls]
-        return [Replica(server, base, fingerprint=fingerprint, tolerance=tolerance, every=every) for server in servers]
+        return [
+            Replica(server, versions, fingerprint=fingerprint, tolerance=tolerance, every=every) for server in servers
+        ]
 
     fleet = Fleet(background.run(replicas()), patience=patience)
     level_and_mode = (int(sleep[0]), str(sleep[1])) if sleep else None

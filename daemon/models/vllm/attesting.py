@@ -3,7 +3,8 @@
 Whole probes are scored by `prompt_logprobs`, which never reads the prefix cache. What a cache holds shows only in
 generated tokens: one token is generated and only the wanted one allowed, which reports that token's raw
 log-probability. The long probes are asked for three times: with a salt that nobody used before (the cache is cold),
-with the version's own salt (as dreamloop asks), and without one (as anybody else's client asks).
+with the version's own salt (as dreamloop asks), and without one (as anybody else's client asks). Whether the server
+read its cache meanwhile is seen from its metrics: a check that read none has not checked the cache, and says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from daemon.errors import WrongServer
@@ -25,6 +27,7 @@ BATCH = 16  # whole probes in one request
 async def attested(server: Server, model: str, version: Version, reference: Reference, tolerance: float) -> Attestation:
     """What the server says under the name `model`, against the reference. Raises ServeError when it cannot be asked."""
     served: dict[str, Rows] = {}
+    before = (await server.facts()).cached
     for name, probes in reference.sets.items():
         if probes.places is None:
             served[name] = await scored(server, model, probes.prompts, probes.targets, version.salt)
@@ -32,7 +35,11 @@ async def attested(server: Server, model: str, version: Version, reference: Refe
             passes = {"cold": uuid.uuid4().hex, "warm": version.salt, "unsalted": None}
             for word, salt in passes.items():
                 served[f"{name}/{word}"] = await _placed(server, model, probes, salt)
-    return attest({name: probes.trained for name, probes in reference.sets.items()}, served, tolerance)
+    found = attest({name: probes.trained for name, probes in reference.sets.items()}, served, tolerance)
+    after = (await server.facts()).cached
+    if found.ok and before is not None and after is not None and after <= before:
+        found = replace(found, words=f"{found.words}; its prefix cache was not read, so that was not tested")
+    return found
 
 
 async def same_template(server: Server, model: str, reference: Reference) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from daemon.errors import BadAnswer, ServeError, ServerDown, ServerFull, ServerRefuses
+from daemon.errors import BadAnswer, NotAttested, ServeError, ServerDown, ServerFull, ServerRefuses, WrongServer
 from daemon.models.vllm.replica import Replica
 from daemon.models.vllm.server import Forgotten
 from daemon.models.vllm.steering import Steering
@@ -42,10 +43,11 @@ class Fleet:
 
     async def _settle(self, version: Version, ends: float, *, again: bool) -> Attestation:
         told, tries = False, 0
+        replicas, wrong = list(self.replicas), list[ServeError]()
         while True:
             await self._published(version, ends)
             found = await asyncio.gather(
-                *(replica.settle(version, again=again) for replica in self.replicas), return_exceptions=True
+                *(replica.settle(version, again=again) for replica in replicas), return_exceptions=True
             )
             trouble = [one for one in found if isinstance(one, BaseException)]
             for one in trouble:
@@ -57,8 +59,12 @@ class Fleet:
             waits = (ServerDown, ServerFull, Forgotten)
             tries += any(isinstance(one, BadAnswer) for one in trouble)
             waiting = [one for one in trouble if isinstance(one, waits if tries >= TRIES else (*waits, BadAnswer))]
+            for replica, said in zip(list(replicas), found, strict=True):
+                if isinstance(said, (NotAttested, WrongServer)):  # it stays wrong while another is waited for
+                    wrong.append(said)
+                    replicas.remove(replica)
             if not waiting or time.monotonic() > ends:
-                raise trouble[0]
+                raise [*wrong, *trouble][0]
             if not told:
                 log.warning("%s; waiting up to %.0f s", waiting[0], self.patience)
                 told = True
@@ -129,6 +135,28 @@ class Fleet:
         for one in await self.each(lambda replica: replica.steered(steering)):
             if isinstance(one, BadAnswer):
                 raise one
+
+    def longest(self) -> list[int]:
+        """How many tokens the servers take, where they say so."""
+        return [replica.facts.longest for replica in self.replicas if replica.facts and replica.facts.longest]
+
+    async def asleep(self, replica: Replica, level: int, mode: str) -> None:
+        """Put a server to sleep and see that it sleeps: it may have long answers to finish first.
+
+        One that is not there has nothing to free. Raises ServerDown for one that does not fall asleep in time: it may
+        do so later, while whoever wanted its memory has gone on.
+        """
+        ends = time.monotonic() + self.patience
+        try:
+            await replica.server.health()
+        except ServerDown:
+            return
+        with contextlib.suppress(ServerDown):  # it took longer than a request may
+            await replica.server.sleep(level, mode)
+        while not await replica.server.asleep():
+            if time.monotonic() > ends:
+                raise ServerDown(f"{replica.server.url}: did not fall asleep within {self.patience:.0f} s; see its log")
+            await asyncio.sleep(_BETWEEN)
 
     async def unchanged(self) -> bool:
         """Are the servers still the processes that were attested? One that is not is forgotten.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dreamloop.serve")
 T = TypeVar("T")
+PRUNED = 3600.0  # seconds that a version stays published when nobody keeps it: it may be about to be judged
 
 
 class VLLMModel:
@@ -107,7 +108,10 @@ class VLLMModel:
 
         Raises as `use`; the adapter in use stays in use.
         """
-        return self._background.run(self._fleet.settle(self._versions.of(adapter), again=again))
+        found = self._background.run(self._fleet.settle(self._versions.of(adapter), again=again))
+        if self._chat is not None:  # what a server would refuse is cut here, as it is for the trainer's own limit
+            self._chat.limit = min([self._chat.limit, *self._fleet.longest()])
+        return found
 
     @contextlib.contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:
@@ -119,13 +123,22 @@ class VLLMModel:
         finally:
             self._using, self._version = before, self._versions.of(before)
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it takes at most."""
+        return self.chat.limit
+
     def publish(self, adapter: Path | None, reference: Reference) -> None:
         """Make an adapter (None: the base) known to the servers, with the trainer's word on it. Raises AdapterError."""
         self._versions.publish(adapter, reference)
 
     def published(self, adapter: Path | None) -> bool:
-        """Was it?"""
-        return self._versions.of(adapter).published
+        """Was it, and is it whole? Raises AdapterError for a folder that is no adapter."""
+        version = self._versions.of(adapter)
+        try:
+            return version.published and bool(version.reference().sets)
+        except AdapterError:
+            return False
 
     def generate(
         self, prompts: Sequence[Conversation], sampling: Sampling, checkpoint: Checkpoint = ignore
@@ -204,9 +217,13 @@ class VLLMModel:
         name = ready[0].name_of(self._version) if ready else self._version.name
         return {"model": name, "salt": str(self._extra()["cache_salt"]), "steering": self._steering.argument}
 
-    def look(self, adapter: Path | None, keep: Sequence[Path | None], *, again: bool = False) -> list[dict[str, Any]]:
+    def look(
+        self, adapter: Path | None, keep: Sequence[Path | None], *, again: bool = False, wake: bool = False
+    ) -> list[dict[str, Any]]:
         """See that every replica that is up serves `adapter` as trained, and unload versions that are not in `keep`.
 
+        `wake` wakes one that sleeps: whoever put it to sleep is gone. What is not kept is removed from where it was
+        published, too, an hour after that.
         Per replica where it stands: see `Replica.told`. Never waits and never raises ServeError: that is in the rows.
         What was not published cannot be attested: its state is "unpublished". Where a replica serves it, it is in use
         from now on. Raises AdapterError when `adapter` is no usable one.
@@ -222,11 +239,18 @@ class VLLMModel:
 
         async def one(replica: Replica) -> dict[str, Any]:
             with contextlib.suppress(ServeError):
+                if wake and await replica.server.asleep():
+                    log.warning("%s: sleeps, and nothing is trained; it is woken", replica.server.url)
+                    await replica.server.wake()
                 await replica.settle(wanted, again=again)
                 await replica.unload(kept)
             return replica.told(wanted)
 
-        rows = self._background.run(self._fleet.each(one))
+        try:
+            rows = self._background.run(self._fleet.each(one))
+        except AdapterError as error:  # damaged where it was published: publishing again mends it
+            return [{**one.told(wanted), "state": "unpublished", "why": str(error)} for one in self._fleet.replicas]
+        self._versions.prune(kept, older=PRUNED)
         if any(replica.serves(wanted) for replica in self._fleet.replicas):
             self._using, self._version = adapter, wanted
         return rows
@@ -293,10 +317,10 @@ class VLLMModel:
         return found
 
     async def _sleep(self) -> None:
+        await asyncio.to_thread(self._versions.sleeps)
         for replica in self._fleet.replicas:
             replica.forget()
-            with contextlib.suppress(ServerDown):
-                await replica.server.sleep(*self._level_and_mode)
+            await self._fleet.asleep(replica, *self._level_and_mode)
 
     async def _wake(self) -> None:
         for replica in self._fleet.replicas:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daemon.errors import NotAttested, ServeError, ServerAsleep, ServerDown, ServerRefuses, WrongServer
+from daemon.errors import BadAnswer, NotAttested, ServeError, ServerAsleep, ServerDown, ServerRefuses, WrongServer
 from daemon.models import loading
 from daemon.models.vllm.attesting import attested, same_template
 from daemon.models.vllm.server import Facts, Server
@@ -29,28 +29,30 @@ from daemon.models.vllm.steering import (
     stored,
     trained,
 )
-from daemon.models.vllm.versions import PREFIX, Version
+from daemon.models.vllm.versions import Version, Versions
 from policies.serve.attestation import Attestation
 
 log = logging.getLogger("dreamloop.serve")
 
 
 class Replica:
-    """`base` is the version without adapter, `fingerprint` that of its weights; `tolerance` is in nats per token.
+    """`versions` are what it may be asked for, `fingerprint` is the base's; `tolerance` is in nats per token.
 
     What was seen holds for `every` seconds; then it is attested again before it is used.
     """
 
     def __init__(
-        self, server: Server, base: Version, *, fingerprint: str, tolerance: float, every: float = math.inf
+        self, server: Server, versions: Versions, *, fingerprint: str, tolerance: float, every: float = math.inf
     ) -> None:
         self.server = server
+        self.versions = versions
         self.facts: Facts | None = None
         self.attestations: dict[str, Attestation] = {}  # by the version's salt, since the server started
         self.compared: dict[str, float] = {}  # when that was (epoch seconds)
         self.in_flight = 0
         self.trouble: ServeError | None = None
-        self.base = base
+        self.base = versions.of(None)
+        self._slept = ""  # what `versions.slept` said when the server was last looked at
         self._fingerprint = fingerprint
         self._tolerance = tolerance
         self._every = every
@@ -86,8 +88,15 @@ class Replica:
     async def unload(self, keep: Collection[Version]) -> list[str]:
         """Unload every version of ours but these, once no request runs on it any more; what was unloaded."""
         facts = await self.server.facts()
+        if self.facts is None or facts.started != self.facts.started:
+            self.forget()
+            return []
         names = {version.name for version in keep}
-        gone = [n for n in facts.adapters if n.startswith(PREFIX) and n not in names and n not in facts.busy]
+        gone = [
+            name
+            for name, path in facts.adapters.items()
+            if self.versions.own(path) and name not in names and name not in facts.busy
+        ]
         for name in gone:
             await self.server.unload(name)
         if gone:
@@ -114,7 +123,11 @@ class Replica:
     async def steered(self, steering: Steering) -> None:
         """Did it keep the vectors since `steer` asked? Raises BadAnswer."""
         if self._hello:
-            applied(self._hello, await self.server.rpc(HELLO), steering)
+            try:
+                applied(self._hello, await self.server.rpc(HELLO), steering)
+            except BadAnswer:
+                self._stored.clear()
+                raise
 
     def forget(self) -> None:
         """Whatever was seen of the server holds no more: it is looked at again before anything is asked of it."""
@@ -129,17 +142,24 @@ class Replica:
         except ServerDown:
             self.forget()
             raise
-        if self.facts is None or self.facts.started != facts.started:
-            self.forget()
+        slept = await asyncio.to_thread(self.versions.slept)
+        if self.facts is None or self.facts.started != facts.started or slept != self._slept:
+            self.forget()  # waking has corrupted adapters elsewhere: what was seen before counts no more
+            self._slept = slept
             await asyncio.to_thread(self._same_base, facts)  # reads gigabytes
         if await self.server.asleep():
-            self.forget()  # waking has corrupted adapters elsewhere: nothing that was seen before counts
+            self.forget()
             raise ServerAsleep(f"{self.server.url}: is asleep (`serve.sharing`); it wakes when training is over")
         self.facts = facts
         base = await self._attest(self.base, facts, again=again)
         if version.is_base:
             return base
         there = facts.adapters.get(version.name)
+        if there is not None and not self.versions.own(there):
+            raise ServerRefuses(
+                f"{self.server.url}: has {version.name} from {there}, which another state folder has published; give "
+                "each state a server of its own"
+            )
         if there != version.path:
             if there is not None:  # a name that got another path: both must go, so that the cache has another key
                 await self.server.unload(version.name)

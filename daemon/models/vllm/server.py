@@ -19,6 +19,7 @@ from daemon.errors import BadAnswer, ServeError, ServerDown, ServerFull, ServerR
 
 _LORA = "vllm:lora_requests_info"
 _STARTED = "process_start_time_seconds"
+_CACHED = "vllm:prefix_cache_hits_total"
 _LIGHT = 20.0  # seconds for what a server says of itself: one that hangs is told from one that is busy
 
 
@@ -33,7 +34,8 @@ class Facts:
     """What a server says of itself. `started` (epoch seconds) changes when it was restarted.
 
     `base` is the name of its base model and `root` where that was loaded from; `adapters` are name -> path; `busy` are
-    the adapters that some request runs on or waits for.
+    the adapters that some request runs on or waits for; `cached` counts prompt tokens that were read from its prefix
+    cache (None: it has none); `longest` is how many tokens a request may have (0: it does not say).
     """
 
     version: str
@@ -42,6 +44,7 @@ class Facts:
     root: str
     adapters: Mapping[str, str]
     busy: frozenset[str]
+    cached: float | None
     longest: int
 
 
@@ -79,7 +82,12 @@ class Server:
             models = listed["data"]
             base = next(model for model in models if not model.get("parent"))
             adapters = {str(model["id"]): str(model["root"]) for model in models if model.get("parent")}
-            started, busy = _read_metrics(text)
+            started, busy, cached = _read_metrics(text)
+            if started <= 0:
+                raise ServerRefuses(
+                    f"{self.url}: its /metrics do not say when its process started, so a restart would go unnoticed; "
+                    "let `serve.url` name the server itself, not what balances between several"
+                )
             return Facts(
                 version=str(version["version"]),
                 started=started,
@@ -87,6 +95,7 @@ class Server:
                 root=str(base["root"]),
                 adapters=adapters,
                 busy=busy,
+                cached=cached,
                 longest=int(base.get("max_model_len") or 0),
             )
         except (Forgotten, KeyError, TypeError, ValueError, StopIteration, AttributeError, OverflowError) as error:
@@ -234,10 +243,10 @@ class Server:
         return BadAnswer(f"{self.url}: {status}: {words}")
 
 
-def _read_metrics(text: str) -> tuple[float, frozenset[str]]:
-    """When the server started, and the adapters in use at the last time its engine said so."""
-    wanted = "\n".join(line for line in text.splitlines() if line.startswith((_STARTED, _LORA))) + "\n"
-    started, latest, busy = 0.0, -1.0, frozenset[str]()
+def _read_metrics(text: str) -> tuple[float, frozenset[str], float | None]:
+    """When the server started, the adapters in use when its engine last said so, and tokens read from its cache."""
+    wanted = "\n".join(line for line in text.splitlines() if line.startswith((_STARTED, _LORA, _CACHED))) + "\n"
+    started, latest, busy, cached = 0.0, -1.0, frozenset[str](), None
     for family in text_string_to_metric_families(wanted):
         for sample in family.samples:
             if sample.name == _STARTED:
@@ -246,4 +255,6 @@ def _read_metrics(text: str) -> tuple[float, frozenset[str]]:
                 latest = sample.value
                 words = (sample.labels.get(f"{state}_lora_adapters", "") for state in ("running", "waiting"))
                 busy = frozenset(name for part in words for name in part.split(",") if name)
-    return started, busy
+            elif sample.name == _CACHED:
+                cached = (cached or 0.0) + sample.value  # one per engine
+    return started, busy, cached

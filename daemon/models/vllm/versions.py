@@ -8,9 +8,14 @@ weights. The base has a folder with a reference, too.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ from policies.serve.attestation import Trained
 
 PREFIX = "dreamloop:"  # what follows is the adapter's id: logs that name it say which adapter answered
 REFERENCE = "reference.json"
+SLEPT = "slept"  # a file whose content changes when servers are put to sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +142,48 @@ class Versions:
             salt=weights[:16],
         )
 
+    def own(self, path: str) -> bool:
+        """Was what a server has from `path` published here?"""
+        return path.startswith(f"{self._seen_as}/")
+
+    def slept(self) -> str:
+        """Changes whenever a server was put to sleep, by whichever process."""
+        try:
+            return (self._root / SLEPT).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def sleeps(self) -> None:
+        """Servers are put to sleep now: nobody goes by what was seen of them before. Raises OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        beside = self._root / f".{SLEPT}.{os.getpid()}"
+        beside.write_text(uuid.uuid4().hex, encoding="utf-8")
+        beside.replace(self._root / SLEPT)
+
+    def prune(self, keep: Collection[Version], *, older: float) -> list[str]:
+        """Remove versions that are not kept and were published more than `older` seconds ago; their names.
+
+        An adapter's own folder stays: what is wanted after all is published again.
+        """
+        kept = {version.folder.name for version in keep} | {self.of(None).folder.name}
+        gone = []
+        for folder in sorted(self._root.glob("*-*")):
+            with contextlib.suppress(OSError):
+                if folder.name not in kept and time.time() - folder.stat().st_mtime > older:
+                    shutil.rmtree(folder)
+                    gone.append(folder.name)
+        return gone
+
     def publish(self, adapter: Path | None, reference: Reference) -> Version:
-        """Put a version into its place, whole or not at all; one that is there stays as it is. Raises AdapterError."""
+        """Put a version into its place, whole or not at all; one that is there and whole stays as it is.
+
+        Raises AdapterError.
+        """
         version = self.of(adapter)
         if version.published:
-            return version
+            with contextlib.suppress(AdapterError):
+                version.reference()
+                return version
         files = {REFERENCE: json.dumps(asdict(reference)).encode()}
         card: dict[str, Any] = {"base": self._base}
         if adapter is not None:

@@ -56,10 +56,13 @@ def test_adapters_can_be_loaded_while_it_runs() -> None:
 
 
 def test_a_gpu_is_not_slowed_down_without_need() -> None:
-    """No eager mode, no extension and no development endpoints, unless steering is configured; on a CPU always."""
+    """No eager mode unless steering is configured; on a CPU always. The extension, which says what an adapter holds, is
+    there on loopback; elsewhere its endpoints would be open to others."""
     plain = built(GPU)
-    assert "--enforce-eager" not in plain.arguments and "VLLM_SERVER_DEV_MODE" not in plain.environment
-    assert "PYTHONPATH" not in plain.environment and "VLLM_CPU_KVCACHE_SPACE" not in plain.environment
+    assert "--enforce-eager" not in plain.arguments and "VLLM_CPU_KVCACHE_SPACE" not in plain.environment
+    assert option(plain, "--worker-extension-cls") == vllm_worker.CLASS
+    far = built({**GPU, "serve": {"url": "http://10.0.0.1:8000"}})
+    assert "PYTHONPATH" not in far.environment and "VLLM_SERVER_DEV_MODE" not in far.environment
     for raw in ({**GPU, "serve": {"steering": ["listening"]}}, {}):
         found = built(raw)
         assert "--enforce-eager" in found.arguments

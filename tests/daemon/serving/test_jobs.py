@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ class Context:
     model: Any
     served: Any
     spec: WorkerSpec | None = None
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        """No server shares its device."""
+        return contextlib.nullcontext()
 
 
 @pytest.fixture(autouse=True)

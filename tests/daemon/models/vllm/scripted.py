@@ -57,6 +57,7 @@ class Scripted:
         self.adapters: dict[str, str] = {}  # name -> path
         self.asleep = False
         self.busy: set[str] = set()  # adapters on which others' requests run
+        self.longest = 1024
         self.in_flight = 0
         self._loaded: dict[str, Weights] = {}
         self._cache: dict[tuple[Any, ...], Weights] = {}
@@ -147,7 +148,7 @@ class Scripted:
         )
 
     def _models(self) -> list[dict[str, Any]]:
-        base = {"id": self.name, "object": "model", "root": self.root, "parent": None, "max_model_len": 1024}
+        base = {"id": self.name, "object": "model", "root": self.root, "parent": None, "max_model_len": self.longest}
         return [base, *({"id": name, "root": path, "parent": self.name} for name, path in self.adapters.items())]
 
     def _tokenize(self, body: Body) -> Response:
