@@ -17,24 +17,24 @@ from typing import Any
 
 from daemon.errors import WrongServer
 from daemon.models.vllm.answers import generated_logprob, prompt_logprobs
+from daemon.models.vllm.asking import Asking
 from daemon.models.vllm.server import Server
 from daemon.models.vllm.versions import Probes, Reference, Version
 from policies.serve.attestation import Attestation, Rows, attest
-
-BATCH = 16  # whole probes in one request
 
 
 async def attested(server: Server, model: str, version: Version, reference: Reference, tolerance: float) -> Attestation:
     """What the server says under the name `model`, against the reference. Raises ServeError when it cannot be asked."""
     served: dict[str, Rows] = {}
-    before = (await server.facts()).cached
+    facts = await server.facts()
+    asking, before = Asking(server, busy=facts.running > 0), facts.cached
     for name, probes in reference.sets.items():
         if probes.places is None:
-            served[name] = await scored(server, model, probes.prompts, probes.targets, version.salt)
+            served[name] = await scored(asking, model, probes.prompts, probes.targets, version.salt)
         else:
             passes = {"cold": uuid.uuid4().hex, "warm": version.salt, "unsalted": None}
             for word, salt in passes.items():
-                served[f"{name}/{word}"] = await _placed(server, model, probes, salt)
+                served[f"{name}/{word}"] = await _placed(asking, model, probes, salt)
     found = attest({name: probes.trained for name, probes in reference.sets.items()}, served, tolerance)
     after = (await server.facts()).cached
     if found.ok and before is not None and after is not None and after <= before:
@@ -53,19 +53,19 @@ async def same_template(server: Server, model: str, reference: Reference) -> Non
 
 
 async def scored(
-    server: Server, model: str, prompts: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], salt: str
+    asking: Asking, model: str, prompts: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], salt: str
 ) -> list[list[float]]:
     """Per probe the log-probability of each target token, scored whole."""
 
     async def some(first: int) -> list[list[float]]:
-        rows = slice(first, first + BATCH)
+        rows = slice(first, first + asking.batch)
         texts = [[*prompt, *target] for prompt, target in zip(prompts[rows], targets[rows], strict=True)]
         body = scoring(model, texts, salt)
-        found = await server.complete(body)
+        found = await asking.complete(body)
         starts = [len(prompt) for prompt in prompts[rows]]
-        return prompt_logprobs(server.url, found, texts, starts)
+        return prompt_logprobs(asking.url, found, texts, starts)
 
-    batches = await asyncio.gather(*(some(first) for first in range(0, len(prompts), BATCH)))
+    batches = await asyncio.gather(*(some(first) for first in range(0, len(prompts), asking.batch)))
     return [row for batch in batches for row in batch]
 
 
@@ -84,7 +84,7 @@ def scoring(
     }
 
 
-async def _placed(server: Server, model: str, probes: Probes, salt: str | None) -> list[list[float]]:
+async def _placed(asking: Asking, model: str, probes: Probes, salt: str | None) -> list[list[float]]:
     """Per probe the log-probabilities at its places. The first goes alone: the others find its prefix cached."""
     assert probes.places is not None
     asked = [
@@ -102,8 +102,8 @@ async def _placed(server: Server, model: str, probes: Probes, salt: str | None) 
             "logprobs": 0,
             "allowed_token_ids": [token],
         }
-        found = await server.complete(body | ({"cache_salt": salt} if salt else {}))
-        return generated_logprob(server.url, found)
+        found = await asking.complete(body | ({"cache_salt": salt} if salt else {}))
+        return generated_logprob(asking.url, found)
 
     values = [await one(*asked[0][1:])] if asked else []
     values += await asyncio.gather(*(one(text, token) for _, text, token in asked[1:]))

@@ -24,7 +24,8 @@ from daemon.models import loading
 from daemon.models.base import Checkpoint, Conversation, Sampling, ignore
 from daemon.models.hf_chat import Chat, from_folder
 from daemon.models.vllm import answers
-from daemon.models.vllm.attesting import BATCH, scoring
+from daemon.models.vllm.asking import AT_ONCE as BATCH
+from daemon.models.vllm.attesting import scoring
 from daemon.models.vllm.background import Background
 from daemon.models.vllm.fleet import TRIES, Fleet
 from daemon.models.vllm.replica import Replica

@@ -20,6 +20,7 @@ from daemon.errors import BadAnswer, ServeError, ServerDown, ServerFull, ServerR
 _LORA = "vllm:lora_requests_info"
 _STARTED = "process_start_time_seconds"
 _CACHED = "vllm:prefix_cache_hits_total"
+_RUNNING = "vllm:num_requests_running"
 _LIGHT = 20.0  # seconds for what a server says of itself: one that hangs is told from one that is busy
 
 
@@ -35,7 +36,8 @@ class Facts:
 
     `base` is the name of its base model and `root` where that was loaded from; `adapters` are name -> path; `busy` are
     the adapters that some request runs on or waits for; `cached` counts prompt tokens that were read from its prefix
-    cache (None: it has none); `longest` is how many tokens a request may have (0: it does not say).
+    cache (None: it has none), `running` the requests that it works on; `longest` is how many tokens a request may have
+    (0: it does not say).
     """
 
     version: str
@@ -45,6 +47,7 @@ class Facts:
     adapters: Mapping[str, str]
     busy: frozenset[str]
     cached: float | None
+    running: int
     longest: int
 
 
@@ -82,7 +85,7 @@ class Server:
             models = listed["data"]
             base = next(model for model in models if not model.get("parent"))
             adapters = {str(model["id"]): str(model["root"]) for model in models if model.get("parent")}
-            started, busy, cached = _read_metrics(text)
+            started, busy, cached, running = _read_metrics(text)
             if started <= 0:
                 raise ServerRefuses(
                     f"{self.url}: its /metrics do not say when its process started, so a restart would go unnoticed; "
@@ -96,6 +99,7 @@ class Server:
                 adapters=adapters,
                 busy=busy,
                 cached=cached,
+                running=running,
                 longest=int(base.get("max_model_len") or 0),
             )
         except (Forgotten, KeyError, TypeError, ValueError, StopIteration, AttributeError, OverflowError) as error:
@@ -243,10 +247,11 @@ class Server:
         return BadAnswer(f"{self.url}: {status}: {words}")
 
 
-def _read_metrics(text: str) -> tuple[float, frozenset[str], float | None]:
-    """When the server started, the adapters in use when its engine last said so, and tokens read from its cache."""
-    wanted = "\n".join(line for line in text.splitlines() if line.startswith((_STARTED, _LORA, _CACHED))) + "\n"
-    started, latest, busy, cached = 0.0, -1.0, frozenset[str](), None
+def _read_metrics(text: str) -> tuple[float, frozenset[str], float | None, int]:
+    """See `Facts`: `started`, `busy`, `cached` and `running`, the last three as its engine said last."""
+    names = (_STARTED, _LORA, _CACHED, _RUNNING)
+    wanted = "\n".join(line for line in text.splitlines() if line.startswith(names)) + "\n"
+    started, latest, busy, cached, running = 0.0, -1.0, frozenset[str](), None, 0
     for family in text_string_to_metric_families(wanted):
         for sample in family.samples:
             if sample.name == _STARTED:
@@ -257,4 +262,6 @@ def _read_metrics(text: str) -> tuple[float, frozenset[str], float | None]:
                 busy = frozenset(name for part in words for name in part.split(",") if name)
             elif sample.name == _CACHED:
                 cached = (cached or 0.0) + sample.value  # one per engine
-    return started, busy, cached
+            elif sample.name == _RUNNING:
+                running += int(sample.value)
+    return started, busy, cached, running
