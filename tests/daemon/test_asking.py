@@ -48,6 +48,29 @@ def test_what_cannot_be_asked_is_refused_with_what_can(here: Here, question: str
         ask(here, question, behavior)
 
 
+def test_servers_are_asked_where_there_are_some(tmp_path: Path) -> None:
+    """Question 5 can be asked of whatever answers people; its bench then has two models, and cells of their own."""
+    with Store.open(f"sqlite:///{tmp_path / 'state' / 'dreamloop.db'}") as store:
+        here = Here(tmp_path, store, serve={"backend": "vllm"})
+        job = Asking().question("q5", "quick", None, here.view(0), served=True)
+        assert job.payload["served"] is True
+        context = FakeContext(here.model)
+        context.spec = replace(context.spec, behaviors=tuple(_files()))
+        servers = object()
+        context.answers = servers  # type: ignore[assignment]
+        served, plain = (build({**job.payload, "served": word}, context, "test") for word in (True, False))  # type: ignore[arg-type]
+        assert served.answering is servers and served.model is here.model
+        assert plain.answering is here.model and plain.cells.scope != served.cells.scope
+        with pytest.raises(ConfigError, match="one can ask q5"):
+            Asking().question("q3", "quick", None, here.view(0), served=True)
+
+
+def test_there_must_be_a_server_to_ask(here: Here) -> None:
+    """Where the daemon itself answers there is nothing else to ask."""
+    with pytest.raises(ConfigError, match="no server to ask"):
+        Asking().question("q5", "quick", None, here.view(0), served=True)
+
+
 def test_a_payload_survives_the_store(here: Here) -> None:
     """What a job carries is plain data, and a worker builds the bench from it as it comes out of the database."""
     here.adapter("one", state="serving")

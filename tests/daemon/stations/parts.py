@@ -131,11 +131,12 @@ class FakeContext:
     model: WorldModel
     spec: WorkerSpec = field(default_factory=lambda: WorkerSpec(backend="fake"))
     seen: list[tuple[int, int]] = field(default_factory=list)
+    answers: WorldModel | None = None
 
     @property
     def served(self) -> WorldModel:
-        """The worker's own model answers."""
-        return self.model
+        """The worker's own model answers, unless the test has servers."""
+        return self.answers or self.model
 
     def training(self) -> contextlib.AbstractContextManager[None]:
         """No server shares its device."""
