@@ -29,7 +29,7 @@ class Program:
 
 
 def check(programs: Sequence[Program], *, seconds: float = 2.0, megabytes: int = 256) -> list[bool]:
-    """Which programs pass all of their tests. `seconds` and `megabytes` bound each program.
+    """Which programs pass all of their tests. `seconds` (of computing) and `megabytes` bound each program.
 
     Arguments and results are JSON values; a bool is no int. One subprocess serves all programs; a hostile one fails
     alone. Raises NoSandbox where the kernel does not offer seccomp.
@@ -52,7 +52,7 @@ def check(programs: Sequence[Program], *, seconds: float = 2.0, megabytes: int =
                 text=True,
                 cwd=nowhere,
                 env={},
-                timeout=30 + (seconds + 1) * len(programs),
+                timeout=30 + (sandbox.PATIENCE * seconds + 1) * len(programs),
                 check=False,
             )
         except subprocess.TimeoutExpired as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,16 +25,18 @@ from policies.serve.attestation import Attestation, Rows, attest
 
 async def attested(server: Server, model: str, version: Version, reference: Reference, tolerance: float) -> Attestation:
     """What the server says under the name `model`, against the reference. Raises ServeError when it cannot be asked."""
-    served: dict[str, Rows] = {}
     facts = await server.facts()
     asking, before = Asking(server, busy=facts.running > 0), facts.cached
+    passes: dict[str, Awaitable[Rows]] = {}
     for name, probes in reference.sets.items():
         if probes.places is None:
-            served[name] = await scored(asking, model, probes.prompts, probes.targets, version.salt)
+            passes[name] = scored(asking, model, probes.prompts, probes.targets, version.salt)
         else:
-            passes = {"cold": uuid.uuid4().hex, "warm": version.salt, "unsalted": None}
-            for word, salt in passes.items():
-                served[f"{name}/{word}"] = await _placed(asking, model, probes, salt)
+            salts = {"cold": uuid.uuid4().hex, "warm": version.salt, "unsalted": None}
+            for word, salt in salts.items():
+                passes[f"{name}/{word}"] = _placed(asking, model, probes, salt)
+    # no pass shares a cache with another, so they may go side by side
+    served: dict[str, Rows] = dict(zip(passes, await asyncio.gather(*passes.values()), strict=True))
     found = attest({name: probes.trained for name, probes in reference.sets.items()}, served, tolerance)
     after = (await server.facts()).cached
     if found.ok and before is not None and after is not None and after <= before:

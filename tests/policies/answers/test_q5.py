@@ -86,7 +86,7 @@ def test_a_strong_clean_direction_works() -> None:
     assert [row["role"] for row in steering["series"]] == ["main", "random", "shuffled"]
     assert steering["strengths"] == list(STRENGTHS) and steering["base"] == found.numbers["rate"]["base"]
     assert layers["x"] == [2, 4]
-    assert found.short == ["measured on the transformers model only: agreement with vLLM is issue 4's"]
+    assert found.short == ["measured on the transformers model; as served: `dreamctl ask q5 --served`"]
 
 
 @pytest.mark.parametrize(
