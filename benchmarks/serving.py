@@ -79,7 +79,7 @@ ROWS = (
     ("swap: adapter on disk to first attested token, s", "swap/seconds/total", "< 1"),
     ("  of it: load", "swap/seconds/load", ""),
     ("  of it: attest", "swap/seconds/attest", ""),
-    ("    short probes", "swap/seconds/attest_short", ""),
+    ("    short probes, beside the long ones", "swap/seconds/attest_short", ""),
     ("    long probes, cold", "swap/seconds/attest_cold", ""),
     ("    long probes, warm", "swap/seconds/attest_warm", ""),
     ("    long probes, unsalted", "swap/seconds/attest_unsalted", ""),
