@@ -322,8 +322,6 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
             )
             records.append(record)
             done += len(probes) * samples
-        if isinstance(context.served, Publishes):  # what was measured was this adapter from beginning to end
-            context.served.attest(Path(folder) if folder else None, again=True)
         records += general.measurements(
             context.served,
             rows,
@@ -335,6 +333,8 @@ def measure(payload: dict[str, Any], context: Context) -> Result:
             at=payload["now"],
         )
         done += len(rows)
+        if isinstance(context.served, Publishes):  # what was measured was this adapter from beginning to end
+            context.served.attest(Path(folder) if folder else None, again=True)
         if adapter is not None and rows and payload["split"] == ROTATING:
             with context.training():  # no server compares whole distributions
                 drift = divergence.measurement(
