@@ -144,6 +144,8 @@ class App:
         here = {"path": str(model), "device": config.model.device, "dtype": config.model.dtype,
                 "generate_batch": config.model.generate_batch}  # fmt: skip
         served = servers(config, model) if config.serve.backend == SERVERS else None
+        if served is not None:
+            adapters.sweep(Path(served.options["publish"]))
         specs: dict[Lane, WorkerSpec]
         if served is None:
             specs = {"train": worker(config.model.backend, here), "serve": worker(config.serve.backend, here)}

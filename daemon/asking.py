@@ -51,10 +51,9 @@ class Asking:
         name = behavior or view.config.behaviors.train[0]
         if name not in view.behaviors:
             raise ConfigError(f"{name!r} is no configured behaviour; there are {', '.join(view.behaviors)}")
-        if served and question not in servable():
-            raise ConfigError(
-                f"{question} looks inside the trainer; of the servers one can ask {', '.join(servable())}"
-            )
+        if served and not servable(question):
+            others = ", ".join(filter(servable, names()))
+            raise ConfigError(f"{question} looks inside the trainer; of the servers one can ask {others}")
         if served and view.config.serve.backend == view.config.model.backend:
             raise ConfigError(f'`serve.backend` is "{view.config.serve.backend}": there is no server to ask')
         return Job.make(

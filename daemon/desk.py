@@ -31,7 +31,7 @@ from daemon.settings import Settings
 from daemon.store.store import Store
 from policies.behaviors import Behavior
 from policies.learn.fresh import lineage
-from policies.records import Adapter, Alarm, Dream, Example, Finding, Measurement, Turn, Verdict
+from policies.records import ADAPTER_PREFIX, Adapter, Alarm, Dream, Example, Finding, Measurement, Turn, Verdict
 from policies.statistics.wilson import wilson
 
 VERSION = "0.1.0"
@@ -322,10 +322,9 @@ class Desk:
     def _log(self, conversation: str, said: list[dict[str, str]], adapter: str | None) -> None:
         file = self._file(conversation)
         file.parent.mkdir(parents=True, exist_ok=True)
-        at = datetime.now(UTC).isoformat()
+        at, model = datetime.now(UTC).isoformat(), f"{ADAPTER_PREFIX}{adapter or 'base'}"
         lines = [
-            json.dumps({"conversation": conversation, **m, "timestamp": at, "model": f"dreamloop:{adapter or 'base'}"},
-                       ensure_ascii=False)
+            json.dumps({"conversation": conversation, **m, "timestamp": at, "model": model}, ensure_ascii=False)
             for m in said
         ]  # fmt: skip
         with file.open("a+b") as out:

@@ -269,6 +269,8 @@ class Transition:
     at: float
 
 
+ADAPTER_PREFIX = "dreamloop:"  # before an adapter's id in the `model` of a log, and of a request to a server
+
 ATTESTATION = "attestation"  # the channel of alarms about a server that answers with something else
 
 

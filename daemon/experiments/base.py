@@ -119,9 +119,9 @@ def advice(finding: Finding, key: str, value: Any, evidence: str) -> Advice:
     )
 
 
-def servable() -> list[str]:
-    """The questions that can be asked of the servers: their modules say what those must be able to do."""
-    return [question for question in names() if hasattr(load(question), "ANSWERING")]
+def servable(question: str) -> bool:
+    """Can it be asked of the servers? Its module says then what those must be able to do."""
+    return hasattr(load(question), "ANSWERING")
 
 
 def require(model: object, needs: Sequence[type], question: str) -> None:

@@ -20,7 +20,7 @@ from daemon.models import vectors
 from daemon.models.base import Sampling
 from daemon.models.base import folder as adapter_folder
 from daemon.probes import conversations
-from policies.records import ChatMessage
+from policies.records import ADAPTER_PREFIX, ChatMessage
 
 
 def run(payload: dict[str, Any], context: Context) -> Result:
@@ -60,7 +60,7 @@ def write(file: Path, talks: list[list[ChatMessage]], *, started: float, adapter
                         "role": message.role,
                         "content": message.content,
                         "timestamp": at,
-                        "model": f"dreamloop:{adapter}",
+                        "model": f"{ADAPTER_PREFIX}{adapter}",
                     }
                     out.write(json.dumps(line, ensure_ascii=False) + "\n")
         out.flush()

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from policies.records import Message
-
-ADAPTER_PREFIX = "dreamloop:"  # what our own traffic and `dreamctl chat` write before the adapter's id in `model`
+from policies.records import ADAPTER_PREFIX, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.intake.formats.base import NotARecord, Origin, Parsed, adapter_of, clean, record, records, timestamp
-from policies.records import Message, Role, content_id
+from policies.records import ADAPTER_PREFIX, Message, Role, content_id
 
 CONVERSATION = ("conversation", "conversation_id", "session", "session_id", "sessionId", "thread_id", "chat_id")
 TIME = ("timestamp", "time", "created_at", "created", "ts", "at")
@@ -109,7 +109,7 @@ class ChatParser:
         adapter = raw.get("adapter")
         named = adapter_of(raw.get("model"))
         if named is None and isinstance(adapter, str) and adapter not in ("", "base"):
-            named = clean(adapter).removeprefix("dreamloop:")
+            named = clean(adapter).removeprefix(ADAPTER_PREFIX)
         when = next((raw[name] for name in TIME if raw.get(name) is not None), None)
         return Message(
             id=content_id(OpenAIChat.name, conversation, key, role, text),

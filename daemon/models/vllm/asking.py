@@ -16,7 +16,7 @@ class Asking:
     """`busy`: one request at a time, a small one, and then a rest as long as it took.
 
     On two cores, under 32 streams, an attestation at once took 2 s and made the streams' p99 latency 1.5 times what it
-    was; politely it takes 8 s and 1.2 times (benchmarks/serving.py). The version before serves on meanwhile.
+    was; politely it takes 7 s and 1.2 times at most (benchmarks/serving.py). The version before serves on meanwhile.
     """
 
     def __init__(self, server: Server, *, busy: bool) -> None:

@@ -25,8 +25,8 @@ from policies.serve.attestation import Attestation, Rows, attest
 
 async def attested(server: Server, model: str, version: Version, reference: Reference, tolerance: float) -> Attestation:
     """What the server says under the name `model`, against the reference. Raises ServeError when it cannot be asked."""
-    facts = await server.facts()
-    asking, before = Asking(server, busy=facts.running > 0), facts.cached
+    before = await server.counters()
+    asking = Asking(server, busy=before.running > 0)
     passes: dict[str, Awaitable[Rows]] = {}
     for name, probes in reference.sets.items():
         if probes.places is None:
@@ -38,8 +38,8 @@ async def attested(server: Server, model: str, version: Version, reference: Refe
     # no pass shares a cache with another, so they may go side by side
     served: dict[str, Rows] = dict(zip(passes, await asyncio.gather(*passes.values()), strict=True))
     found = attest({name: probes.trained for name, probes in reference.sets.items()}, served, tolerance)
-    after = (await server.facts()).cached
-    if found.ok and before is not None and after is not None and after <= before:
+    after = await server.counters()
+    if found.ok and before.cached is not None and after.cached is not None and after.cached <= before.cached:
         found = replace(found, words=f"{found.words}; its prefix cache was not read, so that was not tested")
     return found
 

@@ -165,12 +165,12 @@ class Fleet:
         with adapters that its own command line names, it answers at once.
         """
         seen = [(replica, replica.facts) for replica in self.replicas if replica.facts is not None]
-        found = await asyncio.gather(*(replica.server.started() for replica, _ in seen), return_exceptions=True)
+        found = await asyncio.gather(*(replica.server.counters() for replica, _ in seen), return_exceptions=True)
         same = True
-        for (replica, facts), started in zip(seen, found, strict=True):
-            if isinstance(started, BaseException) and not isinstance(started, ServeError):
-                raise started
-            if started != facts.started:
+        for (replica, facts), now in zip(seen, found, strict=True):
+            if isinstance(now, BaseException) and not isinstance(now, ServeError):
+                raise now
+            if isinstance(now, BaseException) or now.started != facts.started:
                 same = False
                 if replica.facts is facts:
                     replica.forget()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import openai
@@ -31,23 +31,32 @@ class Forgotten(ServeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a server says of itself. `started` (epoch seconds) changes when it was restarted.
+class Counters:
+    """What a server's metrics say, as its engine said last. `started` (epoch seconds; 0 where it does not say) changes
+    when it was restarted.
 
-    `base` is the name of its base model and `root` where that was loaded from; `adapters` are name -> path; `busy` are
-    the adapters that some request runs on or waits for; `cached` counts prompt tokens that were read from its prefix
-    cache (None: it has none), `running` the requests that it works on; `longest` is how many tokens a request may have
-    (0: it does not say).
+    `busy` are the adapters that some request runs on or waits for, `running` the requests that it works on; `cached`
+    counts prompt tokens that were read from its prefix cache (None: it has none).
+    """
+
+    started: float = 0.0
+    busy: frozenset[str] = frozenset()
+    cached: float | None = None
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts(Counters):
+    """What a server says of itself: `started` is known.
+
+    `base` is the name of its base model and `root` where that was loaded from; `adapters` are name -> path; `longest`
+    is how many tokens a request may have (0: it does not say).
     """
 
     version: str
-    started: float
     base: str
     root: str
     adapters: Mapping[str, str]
-    busy: frozenset[str]
-    cached: float | None
-    running: int
     longest: int
 
 
@@ -85,21 +94,18 @@ class Server:
             models = listed["data"]
             base = next(model for model in models if not model.get("parent"))
             adapters = {str(model["id"]): str(model["root"]) for model in models if model.get("parent")}
-            started, busy, cached, running = _read_metrics(text)
-            if started <= 0:
+            counters = _counters(text)
+            if counters.started <= 0:
                 raise ServerRefuses(
                     f"{self.url}: its /metrics do not say when its process started, so a restart would go unnoticed; "
                     "let `serve.url` name the server itself, not what balances between several"
                 )
             return Facts(
+                **asdict(counters),
                 version=str(version["version"]),
-                started=started,
                 base=str(base["id"]),
                 root=str(base["root"]),
                 adapters=adapters,
-                busy=busy,
-                cached=cached,
-                running=running,
                 longest=int(base.get("max_model_len") or 0),
             )
         except (Forgotten, KeyError, TypeError, ValueError, StopIteration, AttributeError, OverflowError) as error:
@@ -108,10 +114,10 @@ class Server:
                 "`serve.url` right?"
             ) from error
 
-    async def started(self) -> float:
-        """When its process started (epoch seconds); 0 where it does not say."""
+    async def counters(self) -> Counters:
+        """Its metrics alone: one request where `facts` makes three."""
         try:
-            return _read_metrics(await self._call("get", f"{self.url}/metrics", str, limit=_LIGHT))[0]
+            return _counters(await self._call("get", f"{self.url}/metrics", str, limit=_LIGHT))
         except (Forgotten, ValueError) as error:
             raise BadAnswer(f"{self.url}: has no metrics as a vLLM server has: {error}") from error
 
@@ -247,8 +253,7 @@ class Server:
         return BadAnswer(f"{self.url}: {status}: {words}")
 
 
-def _read_metrics(text: str) -> tuple[float, frozenset[str], float | None, int]:
-    """See `Facts`: `started`, `busy`, `cached` and `running`, the last three as its engine said last."""
+def _counters(text: str) -> Counters:
     names = (_STARTED, _LORA, _CACHED, _RUNNING)
     wanted = "\n".join(line for line in text.splitlines() if line.startswith(names)) + "\n"
     started, latest, busy, cached, running = 0.0, -1.0, frozenset[str](), None, 0
@@ -264,4 +269,4 @@ def _read_metrics(text: str) -> tuple[float, frozenset[str], float | None, int]:
                 cached = (cached or 0.0) + sample.value  # one per engine
             elif sample.name == _RUNNING:
                 running += int(sample.value)
-    return started, busy, cached, running
+    return Counters(started=started, busy=busy, cached=cached, running=running)

@@ -22,9 +22,9 @@ from typing import Any
 
 from daemon.errors import AdapterError
 from daemon.models import adapters
+from policies.records import ADAPTER_PREFIX
 from policies.serve.attestation import Trained
 
-PREFIX = "dreamloop:"  # what follows is the adapter's id: logs that name it say which adapter answered
 REFERENCE = "reference.json"
 SLEPT = "slept"  # a file whose content changes when servers are put to sleep
 
@@ -136,7 +136,7 @@ class Versions:
             )
         place = f"{adapter.name}-{weights[:12]}"
         return Version(
-            name=PREFIX + adapter.name,
+            name=ADAPTER_PREFIX + adapter.name,
             folder=self._root / place,
             path=f"{self._seen_as}/{place}",
             salt=weights[:16],
@@ -195,7 +195,3 @@ class Versions:
                 raise AdapterError(f"{stored.folder}: cannot be read: {error}") from error
         adapters.write(version.folder, files, card)
         return version
-
-    def sweep(self) -> None:
-        """Remove what a killed writer left."""
-        adapters.sweep(self._root)

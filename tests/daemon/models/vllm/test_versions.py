@@ -10,7 +10,8 @@ import pytest
 
 from daemon.errors import AdapterError
 from daemon.models import adapters
-from daemon.models.vllm.versions import PREFIX, REFERENCE, Probes, Reference, Versions
+from daemon.models.vllm.versions import REFERENCE, Probes, Reference, Versions
+from policies.records import ADAPTER_PREFIX
 from policies.serve.attestation import Trained
 
 BASE = "b" * 64
@@ -73,7 +74,7 @@ def test_names_and_paths(tmp_path: Path, adapter: Path) -> None:
     here = Versions(tmp_path / "served", seen_as="", base=BASE)
     there = Versions(tmp_path / "served", seen_as="/mnt/served/", base=BASE)
     digest = adapters.read(adapter).identity
-    assert here.of(adapter).name == there.of(adapter).name == f"{PREFIX}a1"
+    assert here.of(adapter).name == there.of(adapter).name == f"{ADAPTER_PREFIX}a1"
     assert here.of(adapter).path == str(here.of(adapter).folder) == str(tmp_path / "served" / f"a1-{digest[:12]}")
     assert there.of(adapter).path == f"/mnt/served/a1-{digest[:12]}"
     assert here.of(None).is_base and not here.of(adapter).is_base
@@ -170,7 +171,7 @@ def test_a_killed_writer(versions: Versions, adapter: Path, tmp_path: Path) -> N
     partial.mkdir(parents=True)
     (partial / REFERENCE).write_text(json.dumps("half"))
     assert not version.published
-    versions.sweep()
+    adapters.sweep(versions.of(None).folder.parent)
     assert not partial.exists()
     assert versions.publish(adapter, SAID).reference() == SAID
 
@@ -186,8 +187,8 @@ def test_a_folder_without_a_reference_is_not_published(versions: Versions, adapt
 
 def test_sweeping_leaves_versions_alone(versions: Versions, adapter: Path) -> None:
     """Also where nothing was ever published."""
-    versions.sweep()
+    adapters.sweep(versions.of(None).folder.parent)
     versions.publish(adapter, SAID)
     versions.publish(None, SAID)
-    versions.sweep()
+    adapters.sweep(versions.of(None).folder.parent)
     assert versions.of(adapter).published and versions.of(None).published
