@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
-import site
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import IO
 
-import daemon
 from daemon.events import Event, Job, JobFailed, JobFinished, Lane, Progress
 from daemon.executors import wire
 from daemon.executors.base import Emit, WorkerSpec
+from daemon.executors.environment import same_code
 
 log = logging.getLogger("dreamloop.worker")
 _LAST_WORDS = 12  # lines of a dead worker's stderr that its job's error quotes
@@ -244,7 +241,7 @@ class WorkerLane:
 
 def _environment(threads: int) -> dict[str, str]:
     """The worker's environment: the same code as here, no model hub, thread counts before a library reads them."""
-    environment = os.environ | {
+    return same_code() | {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
@@ -252,7 +249,3 @@ def _environment(threads: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    root = str(Path(daemon.__file__).resolve().parent.parent)
-    if root not in (*site.getsitepackages(), site.getusersitepackages()):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    return environment

@@ -7,8 +7,6 @@ batch (but for rounding in the last bits of the logits).
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,21 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daemon.models import anatomy
+from daemon.models import anatomy, luck
 
 _CHECK_EVERY = 16  # decoded tokens between checkpoints
 
 
 def streams(prompts: Sequence[Sequence[int]], seed: int, length: int) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
     """Per prompt `length` uniforms in [0, 1): equal prompts of a call get different ones, equal calls the same."""
-    seen: Counter[tuple[int, ...]] = Counter()
-    drawn = []
-    for prompt in prompts:
-        key = tuple(prompt)
-        digest = hashlib.sha256(f"{seed}/{seen[key]}/{key}".encode()).digest()
-        seen[key] += 1
-        drawn.append(np.random.Generator(np.random.Philox(int.from_bytes(digest[:16]))).random(length))
-    return drawn
+    return [
+        np.random.Generator(np.random.Philox(int.from_bytes(digest[:16]))).random(length)
+        for digest in luck.digests(prompts, seed)
+    ]
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from daemon import vllm_worker
 from daemon.serving.route import Route
 
-STEERING = "dreamloop_steering"  # the argument that dreamloop's worker extension reads
+STEERING = vllm_worker.ARGUMENT
 GENERATING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"})
 
 # What clients need. The rest of a server's paths load adapters, put it to sleep or call into its workers.

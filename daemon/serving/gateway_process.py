@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import site
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from pathlib import Path
 
-import daemon
 from daemon.errors import ConfigError
+from daemon.executors.environment import same_code
 from daemon.serving.backoff import Backoff
 from daemon.serving.gateway import GRACE, HOST, READY
 
@@ -70,7 +68,7 @@ class Gateway:
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=_environment(),
+            env=same_code(),
             process_group=0,  # a terminal's Ctrl-C is for the daemon, which ends the gateway last
         )
         assert process.stdout is not None and process.stderr is not None
@@ -147,12 +145,3 @@ class Gateway:
             *("--state", str(self._state_dir), "--port", str(self._port), "--patience", str(self._patience)),
             *key,
         ]
-
-
-def _environment() -> dict[str, str]:
-    """The child's environment: the same code as here."""
-    environment = dict(os.environ)
-    root = str(Path(daemon.__file__).resolve().parent.parent)
-    if root not in (*site.getsitepackages(), site.getusersitepackages()):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    return environment

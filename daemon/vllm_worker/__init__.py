@@ -10,3 +10,4 @@ from pathlib import Path
 
 PATH = Path(__file__).parent
 CLASS = "dreamloop_worker.Worker"
+ARGUMENT = "dreamloop_steering"  # of a request's `vllm_xargs`

@@ -36,16 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("vllm"))
 
 
-@pytest.fixture(scope="session")
-def nano_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """The embedded hybrid on a real vLLM, with our extension, run-time LoRA and dev mode."""
-    log = tmp_path_factory.mktemp("vllm") / "nano.log"
-    server = RunningServer(loading.resolve("nano"), log, ARGUMENTS, command=executable(), name="nano")
+def running(weights: Path, name: str, logs: Path) -> Iterator[RunningServer]:
+    """A server on these weights, from its start to its end."""
+    server = RunningServer(weights, logs / f"{name}.log", ARGUMENTS, command=executable(), name=name)
     try:
         server.start()
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def nano_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The embedded hybrid on a real vLLM, with our extension, run-time LoRA and dev mode."""
+    yield from running(loading.resolve("nano"), "nano", tmp_path_factory.mktemp("vllm"))
 
 
 @pytest.fixture(scope="session")
@@ -57,13 +61,7 @@ def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dense_server(dense_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A tiny dense Qwen3 on a real vLLM, as `nano_server` otherwise. Starts for the first test that asks for it."""
-    log = tmp_path_factory.mktemp("vllm") / "dense.log"
-    server = RunningServer(dense_folder, log, ARGUMENTS, command=executable(), name="dense")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    yield from running(dense_folder, "dense", tmp_path_factory.mktemp("vllm"))
 
 
 @pytest.fixture(scope="session")

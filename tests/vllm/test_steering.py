@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 from daemon.models import adapters, anatomy, loading
 from daemon.models.base import TrainingExample
 from daemon.models.hf import HFModel
-from daemon.models.vllm.steering import MODULES, STEER, UNSTEER, Steering, applied, dropped, need, stored, trained
+from daemon.models.vllm.modules import MODULES, dropped, trained
+from daemon.models.vllm.steering import STEER, UNSTEER, Steering, applied, need, stored
 from policies.records import ChatMessage, Recipe
 from tests.vllm.servers import RunningServer
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.errors import AdapterError, BadAnswer, ServeError, ServerDown
-from daemon.models import loading
+from daemon.models import loading, luck
 from daemon.models.base import Checkpoint, Conversation, Sampling, ignore
 from daemon.models.hf_chat import Chat, from_folder
 from daemon.models.vllm import answers
@@ -80,13 +78,9 @@ class VLLMModel:
         """The adapter folder in use; None is the base."""
         return self._using
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        return loading.fingerprint(self._folder)
-
     def fingerprint(self) -> str:
         """sha256 over the base's weight files and tokenizer, of the folder that the trainer has."""
-        return self._fingerprint
+        return loading.fingerprint(self._folder)
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:
@@ -146,7 +140,8 @@ class VLLMModel:
     ) -> list[str]:
         """One answer per prompt, in order. Raises ServeError."""
         encoded = [self.chat.prompt(prompt, room=sampling.max_tokens) for prompt in prompts]
-        seeds, steering = _seeds(encoded, sampling.seed), self._steering
+        seeds = [int.from_bytes(digest[:4]) >> 1 for digest in luck.digests(encoded, sampling.seed)]  # below 2**31
+        steering = self._steering
         fixed = {
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -330,15 +325,3 @@ class VLLMModel:
                 await replica.server.wake()
             except ServeError as error:  # whether it is up, and awake, is seen before anything is asked of it
                 log.warning("%s", error)
-
-
-def _seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
-    """A seed below 2**31 per prompt: equal prompts of a call get different ones, equal calls the same."""
-    seen: Counter[tuple[int, ...]] = Counter()
-    drawn = []
-    for prompt in prompts:
-        key = tuple(prompt)
-        digest = hashlib.sha256(f"{seed}/{seen[key]}/{key}".encode()).digest()
-        seen[key] += 1
-        drawn.append(int.from_bytes(digest[:4]) >> 1)
-    return drawn

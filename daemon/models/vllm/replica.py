@@ -17,18 +17,9 @@ from typing import Any
 from daemon.errors import BadAnswer, NotAttested, ServeError, ServerAsleep, ServerDown, ServerRefuses, WrongServer
 from daemon.models import loading
 from daemon.models.vllm.attesting import attested, same_template
+from daemon.models.vllm.modules import MODULES, dropped, trained
 from daemon.models.vllm.server import Facts, Server
-from daemon.models.vllm.steering import (
-    HELLO,
-    MODULES,
-    STEER,
-    Steering,
-    applied,
-    dropped,
-    need,
-    stored,
-    trained,
-)
+from daemon.models.vllm.steering import HELLO, STEER, Steering, applied, need, stored
 from daemon.models.vllm.versions import Version, Versions
 from policies.serve.attestation import Attestation
 

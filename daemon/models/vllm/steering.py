@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VERSION = 1  # of the extension's methods, that we speak
-ARGUMENT = "dreamloop_steering"
-HELLO, STEER, UNSTEER, MODULES = "dreamloop_hello", "dreamloop_steer", "dreamloop_unsteer", "dreamloop_modules"
+ARGUMENT = vllm_worker.ARGUMENT
+HELLO, STEER, UNSTEER = "dreamloop_hello", "dreamloop_steer", "dreamloop_unsteer"
 START = (
     "start vLLM with VLLM_SERVER_DEV_MODE=1 and PYTHONPATH=" + shlex.quote(str(vllm_worker.PATH)) + " in its "
     f"environment, and with --worker-extension-cls {vllm_worker.CLASS} --enforce-eager"
@@ -128,36 +128,3 @@ def applied(before: Sequence[Any], after: Sequence[Any], steering: Steering) -> 
             if again or name not in new["stored"] or new["missed"].get(name, 0) > old["missed"].get(name, 0):
                 why = "was started again" if again else "had forgotten the vector"
                 raise BadAnswer(f"this server {why}: its answers were not steered, and are asked for again")
-
-
-def dropped(trained: Mapping[str, int], held: Sequence[Any]) -> list[str]:
-    """The modules of a trained adapter that no worker holds, or holds with another rank. Names from "layers." on.
-
-    `held` is what the workers answered to `dreamloop_modules`; one of a pipeline holds its own layers only.
-    Raises ServerRefuses when a worker could not say.
-
-    >>> dropped({"layers.0.mlp.up_proj": 8, "layers.0.mlp.down_proj": 8}, [{"modules": {"layers.0.mlp.up_proj": 8}}])
-    ['layers.0.mlp.down_proj']
-    """
-    found: dict[str, int] = {}
-    for worker in held or [None]:
-        if not isinstance(worker, Mapping) or "modules" not in worker:
-            reason = worker.get("error") if isinstance(worker, Mapping) else None
-            raise ServerRefuses(f"this server does not say what its adapters hold: {reason or START}")
-        found.update(worker["modules"])
-    return sorted(name for name, rank in trained.items() if found.get(name) != rank)
-
-
-def trained(names: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """Module -> rank of an adapter, from its file's tensors: name -> shape. Names from "layers." on.
-
-    >>> trained({"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": (8, 160)})
-    {'layers.0.mlp.up_proj': 8}
-    """
-    found = {}
-    for name, shape in names.items():
-        path, lora_a, _ = name.partition(".lora_A.")
-        if lora_a:
-            _, layers, rest = path.partition("layers.")
-            found[layers + rest if layers else path.removeprefix("base_model.model.")] = int(shape[0])
-    return found

@@ -12,7 +12,8 @@ import pytest
 
 from daemon import vllm_worker
 from daemon.errors import BadAnswer, ServerRefuses
-from daemon.models.vllm.steering import Steering, applied, dropped, need, stored, trained
+from daemon.models.vllm.modules import dropped, trained
+from daemon.models.vllm.steering import Steering, applied, need, stored
 from daemon.vllm_worker.dreamloop_worker import worker
 from daemon.vllm_worker.dreamloop_worker.steering import ARGUMENT as THEIRS
 from daemon.vllm_worker.dreamloop_worker.steering import decode
